@@ -1,0 +1,1 @@
+"""unlabeled turns unlabelled data of any domain into a foundation model."""

@@ -1,0 +1,97 @@
+"""Student and teacher: what each branch saw in a step, and the teacher's moving average."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.contract import Encoded, Kind, Tokens
+from unlabeled.masking import Hidden
+from unlabeled.schedules import Clock
+
+Branch = Literal["shared", "stop_gradient", "ema"]
+"""What plays the teacher: the student itself, the student without gradient, or its moving average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One branch's pass over one kind of view, all its views in one batch, view after view."""
+
+    views: int  # K
+    tokens: Tokens  # of K × B samples
+    encoded: Encoded
+    hidden: Hidden | None = None  # None: everything was seen
+
+    @property
+    def instances(self) -> Tensor:  # [K, M, D]
+        return self.encoded.instances.unflatten(0, (self.views, -1))
+
+    @property
+    def seen(self) -> Tensor:  # [K × B, N] bool
+        return self.tokens.valid if self.hidden is None else self.tokens.valid & ~self.hidden.hidden
+
+    @property
+    def latent(self) -> Tensor:  # [K × B, N, D]
+        assert self.encoded.tokens is not None, "an encoder without tokens is refused before the first step"
+        return self.encoded.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Everything the terms of a step may look at; each view went through each branch once."""
+
+    branch: Branch
+    student: Mapping[Kind, Sequence[Look]]  # one look a mask; one where nothing is hidden
+    teacher: Mapping[Kind, Look]  # whole views only; no local ones
+    clock: Clock
+
+    def instances(self, who: Literal["student", "teacher"]) -> list[Tensor]:
+        """[M, D] per view: plain, then global, then local ones (first mask, where there are several)."""
+        looks = [self.student[kind][0] for kind in self.student] if who == "student" else list(self.teacher.values())
+        return [view for look in looks for view in look.instances]
+
+    def masked(self) -> list[tuple[Look, Look | None]]:
+        """Every student look with something hidden, beside the teacher's whole look at the same views."""
+        pairs = [(look, self.teacher.get(kind)) for kind, looks in self.student.items() for look in looks]
+        return [(look, whole) for look, whole in pairs if look.hidden is not None]
+
+
+class Teacher(nn.Module):
+    """A module object of its own that follows a student: no gradient, no dropout, batch norm as in training."""
+
+    def __init__(self, student: nn.Module):
+        super().__init__()
+        self.module = copy.deepcopy(student).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
+@torch.no_grad()
+def follow(pairs: Iterable[tuple[Teacher, nn.Module]], momentum: float) -> None:
+    """teacher = momentum × teacher + (1 − momentum) × student, in one fused pass; integer buffers are copied."""
+    averages: list[Tensor] = []
+    targets: list[Tensor] = []
+    for teacher, student in pairs:
+        mine, theirs = teacher.module.state_dict(keep_vars=True), student.state_dict(keep_vars=True)
+        for name, value in mine.items():
+            if value.is_floating_point():
+                averages.append(value)
+                targets.append(theirs[name])
+            else:
+                value.copy_(theirs[name])
+    if averages:
+        torch._foreach_lerp_(averages, targets, 1 - momentum)

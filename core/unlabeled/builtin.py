@@ -1,0 +1,48 @@
+"""The core's own masks, terms and methods: an ordinary plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from unlabeled.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from unlabeled.masking import Mask
+    from unlabeled.methods import Method
+    from unlabeled.terms.base import Term
+
+
+@hookimpl
+def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
+    from unlabeled import masking
+
+    return {"random": masking.RandomMask, "block": masking.BlockMask, "context_targets": masking.ContextTargets}
+
+
+@hookimpl
+def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
+    from unlabeled.terms.barlow import Barlow
+    from unlabeled.terms.contrast import Contrast
+    from unlabeled.terms.latent import PredictLatent
+    from unlabeled.terms.prototypes import Prototypes
+    from unlabeled.terms.rebuild import Rebuild
+    from unlabeled.terms.regress import Regress
+    from unlabeled.terms.vicreg import VICReg
+
+    return {
+        "contrast": Contrast,
+        "regress": Regress,
+        "barlow": Barlow,
+        "vicreg": VICReg,
+        "prototypes": Prototypes,
+        "rebuild": Rebuild,
+        "latent": PredictLatent,
+    }
+
+
+@hookimpl
+def unlabeled_methods() -> Mapping[str, Method]:
+    from unlabeled.methods import METHODS
+
+    return METHODS

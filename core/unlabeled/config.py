@@ -1,0 +1,274 @@
+"""A run as plain data: what config.yaml holds, flags set and Python passes are one and the same.
+
+    domain, data, reader {name, options}, view {name, options}, encoder {name, options}, method, training
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from unlabeled.errors import UserError, choose, nearest
+from unlabeled.methods import Method, Part, Views
+
+if TYPE_CHECKING:
+    from unlabeled.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run optimises, watches and saves. Each field is a flag of `pretrain`.
+
+    Args:
+        epochs: passes over the data; `steps` wins where both are given.
+        steps: optimiser steps.
+        batch_size: samples a step, over all processes and micro-batches.
+        accumulate: micro-batches a step; state (centres, teachers) still moves once a step.
+        optimizer: adamw (arXiv 1711.05101) or lars (1708.03888).
+        lr: peak learning rate at this batch size.
+        lr_end: the rate at the last step.
+        warmup: share of the steps over which the rate rises.
+        weight_decay: on matrices; never on norms, biases and other vectors.
+        weight_decay_end: where a cosine takes the decay; none: it stays.
+        beta2: AdamW's second-moment memory.
+        clip: largest gradient norm; none: not clipped.
+        precision: fp32, or bf16 autocast.
+        compile: run the encoder through torch.compile.
+        seed: of weights, order, views and masks.
+        workers: loader processes; their number changes no result.
+        device: auto, cpu, cuda or cuda:N.
+        log_every: steps between lines of metrics.jsonl.
+        health_every: steps between looks at held-out embeddings; none: twenty in a run.
+        health_samples: how many samples are held out for them; at most a tenth of the data.
+        checkpoint_every: steps between checkpoints; none: ten in a run.
+        keep_checkpoints: how many of the last checkpoints stay.
+        on_collapse: warn, or stop the run.
+        max_broken: share of broken samples at which the run stops.
+        tensorboard: also write TensorBoard events (needs tensorboard).
+    """
+
+    epochs: int = 10
+    steps: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    lr: float = 1e-3
+    lr_end: float = 0.0
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    weight_decay_end: float | None = None
+    beta2: float = 0.999
+    clip: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    seed: int = 0
+    workers: int = 0
+    device: str = "auto"
+    log_every: int = 20
+    health_every: int | None = None
+    health_samples: int = 256
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    on_collapse: Literal["warn", "stop"] = "warn"
+    max_broken: float = 0.1
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "keep_checkpoints": 1, "workers": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"{name} must be at least {bound}, not {getattr(self, name)}")
+        for name in ("steps", "health_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        if self.lr <= 0:
+            raise UserError(f"lr must be above 0, not {self.lr}")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"warmup is a share of the run, from 0 to below 1, not {self.warmup}")
+
+
+FREE_ON_RESUME = frozenset({"workers", "device", "log_every", "keep_checkpoints", "on_collapse", "tensorboard"})
+"""What may change when a run goes on. The results do not depend on it (log_every only shapes the log)."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A factory by name with its options; name None is the domain's default."""
+
+    name: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(value: Mapping[str, Any] | str | None) -> Named:
+        """From config.yaml: a name, or a mapping with a name and options."""
+        if value is None or isinstance(value, str):
+            return Named(value)
+        options = dict(value)
+        return Named(options.pop("name", None), options)
+
+    def data(self) -> dict[str, Any]:
+        """As config.yaml holds it."""
+        return {"name": self.name, **self.options}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, whole."""
+
+    domain: str
+    data: str
+    method: Method
+    method_name: str = ""
+    reader: Named = Named()
+    view: Named = Named()
+    encoder: Named = Named()
+    training: Training = Training()
+
+    def save(self, path: Path) -> None:
+        """Write config.yaml."""
+        path.write_text(yaml.safe_dump(self.as_data(), sort_keys=False))
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data that `config_from` turns back into this."""
+        return {
+            "domain": self.domain,
+            "data": self.data,
+            "reader": self.reader.data(),
+            "view": self.view.data(),
+            "encoder": self.encoder.data(),
+            "method": {"name": self.method_name, **method_data(self.method)},
+            "training": asdict(self.training),
+        }
+
+
+def method_data(method: Method) -> dict[str, Any]:
+    """A method as plain data, without what is empty."""
+
+    def part(one: Part) -> dict[str, Any]:
+        options = {key: list(value) if isinstance(value, tuple) else value for key, value in one.options.items()}
+        return {"name": one.name, **options, **({"weight": one.weight} if one.weight != 1 else {})}
+
+    views = {name.rstrip("_"): count for name, count in asdict(method.views).items() if count}
+    data: dict[str, Any] = {"views": views, "teacher": part(method.teacher), "terms": [part(t) for t in method.terms]}
+    if method.hide:
+        data["hide"] = part(method.hide)
+    return {**data, "keep": method.keep} if method.keep != "student" else data
+
+
+def method_from(data: Mapping[str, Any] | str, registry: Registry) -> tuple[str, Method]:
+    """A method by name, by name with `set: {part.option: value}`, or spelt out with views, teacher, hide, terms."""
+    if isinstance(data, str):
+        data = {"name": data}
+    name = str(data.get("name") or "custom")
+    if "terms" in data:
+        method = _spelt_out(data)
+    else:
+        method = choose("method", name, registry.methods)
+    return name, method.with_options(data.get("set") or {})
+
+
+def _spelt_out(data: Mapping[str, Any]) -> Method:
+    def part(value: Mapping[str, Any] | str) -> Part:
+        options = {"name": value} if isinstance(value, str) else dict(value)
+        name, weight = options.pop("name"), float(options.pop("weight", 1.0))
+        return Part(name, _tuples(options), weight)
+
+    unknown = set(data) - {"name", "views", "teacher", "hide", "terms", "keep", "set"}
+    if unknown:
+        raise UserError(f"a method has no {min(unknown)!r}; there are: views, teacher, hide, terms, keep, set")
+    views = {("global_" if kind == "global" else kind): count for kind, count in data["views"].items()}
+    return Method(
+        views=Views(**views),
+        terms=tuple(part(term) for term in data["terms"]),
+        hide=part(data["hide"]) if data.get("hide") else None,
+        teacher=part(data.get("teacher", "shared")),
+        keep=str(data.get("keep", "student")),
+    )
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+
+
+def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
+    """A run from plain data, on top of the defaults of its method and its domain's recipes.
+
+    Raises:
+        UserError: an unknown key or name, with the nearest ones.
+    """
+    known = [one.name for one in fields(Config)]
+    for key in data:
+        if key not in known:
+            raise UserError(f"config has no {key!r}; {nearest(key, known)}")
+    given = data.get("method")
+    if not given:
+        raise UserError(f"no method chosen: give --method; {nearest('', registry.methods)}")
+    name, _ = method_from(given, registry)
+    layers = recipe_layers(name, given, registry)
+    options = {**layers.pop("set"), **({} if isinstance(given, str) else given.get("set") or {})}
+    spelt = isinstance(given, Mapping) and "terms" in given
+    name, method = method_from(given if spelt else {"name": name, "set": options}, registry)
+    training: dict[str, Any] = {**layers, **(data.get("training") or {})}
+    names = [one.name for one in fields(Training)]
+    for key in training:
+        if key not in names:
+            raise UserError(f"training has no {key!r}; {nearest(key, names)}")
+    return Config(
+        domain=str(data["domain"]),
+        data=str(data["data"]),
+        method=method,
+        method_name=name,
+        reader=Named.of(data.get("reader")),
+        view=Named.of(data.get("view")),
+        encoder=Named.of(data.get("encoder")),
+        training=Training(**training),
+    )
+
+
+def recipe_layers(name: str, given: Mapping[str, Any] | str, registry: Registry) -> dict[str, Any]:
+    """Training defaults, and "set": the method's own row, then the domain's recipes "default" and of that name.
+
+    Options of "default" that name a part which the method does not have are meant for other methods.
+    """
+    _, method = method_from(given, registry)
+    layers: dict[str, Any] = dict(method.training)
+    options: dict[str, Any] = {}
+    parts = {part.name for part in (*method.terms, method.teacher, *([method.hide] if method.hide else []))} | {"views"}
+    for recipe in ("default", name):
+        layer = dict(registry.recipes.get(recipe, {}))
+        chosen = layer.pop("set", {})
+        options |= {key: value for key, value in chosen.items() if key.partition(".")[0] in parts}
+        layers |= layer
+    return {**layers, "set": options}
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The plain data of a config.yaml.
+
+    Raises:
+        UserError: it is absent or not YAML.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is not a configuration: it has no keys")
+    return data
+
+
+def total_steps(training: Training, epoch_steps: int) -> int:
+    """How many optimiser steps a run has."""
+    return training.steps or training.epochs * epoch_steps
+
+
+def with_training(config: Config, **changes: Any) -> Config:
+    """The configuration with some training fields replaced."""
+    return replace(config, training=replace(config.training, **changes))

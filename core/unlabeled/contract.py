@@ -1,0 +1,170 @@
+"""What the core and a plugin agree on. The core never looks inside a sample, a batch or a context.
+
+One alphabet for shapes: B samples, N tokens, V values, P coordinates, D width, M instances, K views or
+prototypes, L layers. On most data M = B; on one big graph B = 1 and M is its number of nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unlabeled.randomness import Draws
+
+Sample = Mapping[str, Tensor]
+Batch = Mapping[str, Tensor]
+Facts = Mapping[str, Any]
+"""What an encoder and a view must know of the data (columns, vocabularies, statistics); plain JSON."""
+
+Kind = Literal["plain", "global", "local", "whole"]
+"""What a view is for. plain: close to the data, for rebuilding. global: augmented, most of the sample.
+local: augmented, a small part. whole: undisturbed and deterministic, for embedding and evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Samples cut into places, before any weight has touched them.
+
+    Uneven samples are padded (`valid` False) or kept flat: one row with the tokens of all samples one
+    after another, and `owner` says which sample each token is of. Masks and losses take both.
+    """
+
+    values: Tensor  # [B, N, V] raw content: voxels, band powers, node features, cells; finite, 0 at padding
+    coords: Tensor  # [B, N, P] in [0, 1]: depth-row-column, time-frequency, walk profile, column
+    valid: Tensor  # [B, N] bool, False at padding, nodata, cells that are not there
+    context: Batch  # what stays visible when a token is hidden: edges, spacing, grid shape
+    owner: Tensor | None = None  # [B, N] int64, flat storage: the sample of each token; None: its row
+    where: Tensor | None = None  # [B, N, P] coords in the uncut sample, where a view knows them (aligned terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder makes of tokens. An encoder without tokens leaves `tokens` None."""
+
+    tokens: Tensor | None  # [B, N, D] in the order of Tokens, hidden places too
+    instances: Tensor  # [M, D]: a row per volume, clip, chip, table row, graph; per node on one big graph
+    layers: Tensor | None = None  # [L, B, N, D]: tokens of the last L layers, oldest first, when asked for
+
+
+class Content(Protocol):
+    """How a token's own content is predicted and compared; for content whose loss is not the squared error."""
+
+    width: int  # C: how many numbers a prediction has
+
+    def loss(self, prediction: Tensor, tokens: Tokens) -> Tensor: ...  # [B, N, C], content -> [B, N]
+
+
+class Predictor(nn.Module):
+    """Fills wanted tokens from seen ones; knows a place only by `tokens.coords` (and edges in the context)."""
+
+    def forward(self, latent: Tensor, tokens: Tokens, seen: Tensor, wanted: Tensor) -> Tensor:
+        """Predict [B, N, out] (read only where wanted) from latent [B, N, D]; seen, wanted: [B, N] bool."""
+        raise NotImplementedError
+
+
+class Encoder(nn.Module):
+    """A backbone. `tokenize` cuts without weights; `forward` weighs, and decides how hidden tokens are hidden.
+
+    A ViT drops hidden tokens, a CNN blanks voxels before its first convolution, a GNN replaces node
+    features: the caller cannot tell. Nothing of `tokens.values` at a hidden or invalid place may reach
+    the output (`unlabeled.testing.check_encoder` proves it).
+    """
+
+    value_width: int  # V
+    coord_width: int  # P
+    width: int  # D
+    depth: int = 0  # how many layers' tokens can be asked for; 0: none
+    has_tokens: bool = True  # False: only `instances` mean something
+    content: Content | None = None  # None: squared error on tokens.values
+
+    def tokenize(self, batch: Batch) -> Tokens:
+        """Cut a batch. No weights, so that it is safe outside forward under DDP and FSDP2."""
+        raise NotImplementedError
+
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+        """Encode; hidden: [B, N] bool; layers: also return the tokens of the last `layers` layers."""
+        raise NotImplementedError
+
+    def predictor(self, out_width: int, width: int, depth: int) -> Predictor | None:
+        """This domain's own predictor (an MLP, a GNN); None: the core's transformer over the coordinates."""
+        return None
+
+
+class Reader:
+    """Samples on disk. Picklable; sample i is the same at every read; file libraries are imported inside.
+
+    `facts` are fitted on these samples when the reader is made without any, and taken as they are when
+    it is made with a trained encoder's facts, so that nothing is ever fitted on test data.
+    """
+
+    facts: Facts
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample. Raises BrokenItem (or anything): the item is skipped, counted and quarantined."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """What identifies the sample to a person and across sessions: a path, a row number."""
+        return str(index)
+
+    def batch(self, indices: Sequence[int]) -> Batch | None:
+        """Many samples at once, where that is faster than one by one; None: the core collates samples."""
+        return None
+
+    def labels(self, spec: str) -> np.ndarray[Any, Any]:
+        """A label per sample, for evaluation only."""
+        raise UserError(f"this reader has no labels, so none called {spec!r}")
+
+    def raw(self) -> np.ndarray[Any, Any] | None:
+        """[len, features] float32: the data with no encoder at all, the baseline beside every number."""
+        return None
+
+    def summary(self) -> list[dict[str, str]]:
+        """What `inspect` prints: one row per column, series, band or file; every row has the same keys."""
+        return [{"samples": str(len(self))}]
+
+
+class View:
+    """Random views of samples. Both stages draw all chance from `draws` and change nothing in place."""
+
+    def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
+        """One sample, in a loader worker, before samples become a batch: crops of uneven data."""
+        return sample
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        """A whole batch at once, on the device; row i may depend on row i and draws alone."""
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredError:
+    """The content loss of numbers: mean squared error a token, each token first standardised on request.
+
+    Per-token standardisation is MAE's (arXiv 2111.06377, "norm_pix_loss"); it needs V > 1 to mean anything.
+    """
+
+    width: int
+    standardise: bool = False
+
+    def loss(self, prediction: Tensor, tokens: Tokens) -> Tensor:  # [B, N, V] -> [B, N]
+        target = tokens.values.to(prediction.dtype)
+        if self.standardise:
+            target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+        return (prediction - target).square().mean(-1)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor on the device; copies from pinned memory do not wait."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

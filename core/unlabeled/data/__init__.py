@@ -1,0 +1,1 @@
+"""From a reader to the batches of a step."""

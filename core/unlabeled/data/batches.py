@@ -1,0 +1,215 @@
+"""The batches of a run as a list: batch number n is a function of (seed, n) alone.
+
+That makes the loader a plain map-style data set over steps: resuming is starting at another number, and how
+many workers fetch, on how many ranks, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from unlabeled.contract import Batch, Kind, Reader, Sample, View
+from unlabeled.data.collate import collate
+from unlabeled.errors import UserError
+from unlabeled.plugins import Registry
+from unlabeled.randomness import Draws, sample_keys
+
+TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A sample that could not be read."""
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass
+class Step:
+    """What one micro-batch needs; on the device after `to`."""
+
+    views: Mapping[Kind, Batch]  # K views of B samples each, view after view
+    keys: Mapping[Kind, Tensor]  # int64 [K × B]
+    broken: Sequence[Broken] = ()
+
+    def pin_memory(self) -> Step:
+        views = {kind: {name: x.pin_memory() for name, x in batch.items()} for kind, batch in self.views.items()}
+        return Step(views, {kind: keys.pin_memory() for kind, keys in self.keys.items()}, self.broken)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which samples make which step: a permutation an epoch, cut into global batches, cut into ranks' shares."""
+
+    samples: Tensor  # int64, the training samples
+    batch_size: int
+    seed: int
+    accumulate: int = 1
+    world: int = 1
+    rank: int = 0
+    _epochs: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = self.accumulate * self.world
+        if self.batch_size % parts:
+            raise UserError(
+                f"batch size {self.batch_size} does not divide into {self.world} processes × {self.accumulate} "
+                f"micro-batches; choose a multiple of {parts}"
+            )
+        if len(self.samples) < self.batch_size:
+            raise UserError(f"{len(self.samples)} training samples are fewer than the batch size {self.batch_size}")
+
+    @property
+    def epoch_steps(self) -> int:
+        return len(self.samples) // self.batch_size
+
+    def share(self, micro: int) -> tuple[int, Tensor]:
+        """The epoch of a micro-batch, and this rank's samples in it."""
+        step, part = divmod(micro, self.accumulate)
+        epoch, place = divmod(step, self.epoch_steps)
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epochs[epoch] = self.samples[torch.randperm(len(self.samples), generator=generator)]
+        local = self.batch_size // (self.accumulate * self.world)
+        start = place * self.batch_size + (part * self.world + self.rank) * local
+        return epoch, self._epochs[epoch][start : start + local]
+
+
+@dataclass(frozen=True)
+class Batches(Dataset[Step]):
+    """Micro-batch n of a run, read and viewed."""
+
+    reader: Reader
+    view: View
+    kinds: Mapping[Kind, int]
+    order: Order
+    registry: Registry
+    on_device: bool  # the batch stage of views is left to `finish`, on the device
+
+    def __getitem__(self, micro: int) -> Step:
+        epoch, indices = self.order.share(micro)
+        keys = sample_keys(self.order.seed, epoch, indices)
+        step = read_views(self.reader, self.view, self.kinds, indices, keys, self.order.samples, self.registry)
+        return step if self.on_device else finish(step, self.view)
+
+    def __getstate__(self) -> dict[str, object]:  # a registry holds modules; a worker finds its own
+        return {**self.__dict__, "registry": self.registry.domain}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        from unlabeled import plugins
+
+        domain = state["registry"]
+        state["registry"] = plugins.load(domain) if isinstance(domain, str) else plugins.core()
+        self.__dict__.update(state)
+
+
+def view_keys(keys: Tensor, kind: Kind, count: int) -> Tensor:
+    """Keys [count × B] of the views of a kind: a stream of their own for each sample and view."""
+    return torch.cat([Draws(keys).fork(kind).fork(number).keys for number in range(count)])
+
+
+def read_views(
+    reader: Reader,
+    view: View,
+    kinds: Mapping[Kind, int],
+    indices: Tensor,
+    keys: Tensor,
+    pool: Tensor,
+    registry: Registry,
+) -> Step:
+    """Read samples once and make their views up to the sample stage; broken ones give way to a neighbour in pool."""
+    whole = None
+    one_by_one = type(view).sample is not View.sample
+    if not one_by_one:
+        whole = _try_batch(reader, indices)
+    broken: list[Broken] = []
+    samples = [] if whole is not None else [_read(reader, int(index), pool, broken) for index in indices]
+    views: dict[Kind, Batch] = {}
+    all_keys: dict[Kind, Tensor] = {}
+    for kind, count in kinds.items():
+        all_keys[kind] = view_keys(keys, kind, count)
+        if whole is not None:
+            again = whole if count == 1 else reader.batch(indices.repeat(count).tolist())
+            assert again is not None
+            views[kind] = again
+            continue
+        draws = Draws(all_keys[kind])
+        made = [
+            view.sample(sample, kind, draws.rows(slice(at, at + 1))) if one_by_one else sample
+            for at, sample in enumerate(samples * count)
+        ]
+        views[kind] = collate(made, registry)
+    return Step(views, all_keys, broken)
+
+
+def finish(step: Step, view: View) -> Step:
+    """The batch stage of the views."""
+    views = {kind: view.batch(batch, kind, Draws(step.keys[kind]).fork("batch")) for kind, batch in step.views.items()}
+    return Step(views, step.keys, step.broken)
+
+
+def _try_batch(reader: Reader, indices: Tensor) -> Batch | None:
+    try:
+        return reader.batch(indices.tolist())
+    except Exception:  # one of them is broken: read them one by one and find out which
+        return None
+
+
+def _read(reader: Reader, index: int, pool: Tensor, broken: list[Broken]) -> Sample:
+    place = int(torch.searchsorted(pool, index))
+    for further in range(TRIES):
+        other = index if further == 0 else int(pool[(place + further) % len(pool)])
+        try:
+            return reader[other]
+        except Exception as error:  # whatever a decoder raises for a damaged file
+            broken.append(Broken(other, reader.name(other), f"{type(error).__name__}: {error}"))
+    last = broken[-1]
+    raise UserError(f"{TRIES} samples in a row cannot be read, the last is {last.name} ({last.reason}); see `inspect`")
+
+
+class _Span(Sequence[int]):
+    """range(start, stop) as a sampler; a list of a billion steps would not fit."""
+
+    def __init__(self, start: int, stop: int):
+        self._range = range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]
+        return self._range[at]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
+
+
+def loader(batches: Dataset[Step], start: int, stop: int, workers: int, pin: bool) -> DataLoader[Step]:
+    """Micro-batches start … stop in order, fetched ahead by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=_Span(start, stop),
+        num_workers=workers,
+        pin_memory=pin,
+        collate_fn=_same,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _same(step: Step) -> Step:
+    return step
+
+
+def held_out(samples: int, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Split sample numbers into training ones and a fixed share held out for health: at most a tenth, of 20 up."""
+    count = min(wanted, samples // 10) if samples >= 20 else 0
+    shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    return shuffled[count:].sort().values, shuffled[:count].sort().values

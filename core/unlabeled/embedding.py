@@ -1,0 +1,95 @@
+"""Samples through a frozen encoder, in order, without keeping more than a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlabeled.contract import Batch, Encoder, Kind, Reader, View, to_device
+from unlabeled.data.batches import Broken
+from unlabeled.data.collate import collate
+from unlabeled.errors import UserError
+from unlabeled.plugins import Registry
+from unlabeled.randomness import Draws
+
+WHOLE: Kind = "whole"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Instances of the samples that could be read."""
+
+    indices: Tensor  # int64 [n] sample numbers
+    instances: Tensor  # float32 [n, D], on the CPU
+    broken: tuple[Broken, ...] = ()
+
+
+def whole_batches(
+    reader: Reader, view: View, registry: Registry, indices: Tensor, batch_size: int
+) -> Iterator[tuple[Tensor, Batch, list[Broken]]]:
+    """Undisturbed batches of the samples, without the broken ones, which come beside them."""
+    for part in indices.split(batch_size):
+        broken: list[Broken] = []
+        draws = Draws(part)
+        batch: Batch | None = None
+        if type(view).sample is View.sample:
+            try:
+                batch = reader.batch(part.tolist())
+            except Exception:  # one of them is broken; the slow way finds out which
+                batch = None
+        if batch is None:
+            good, samples = [], []
+            for index in part.tolist():
+                try:
+                    samples.append(view.sample(reader[index], WHOLE, Draws(torch.tensor([index]))))
+                    good.append(index)
+                except Exception as error:  # whatever a decoder raises for a damaged file
+                    broken.append(Broken(index, reader.name(index), f"{type(error).__name__}: {error}"))
+            part, draws = torch.tensor(good, dtype=torch.int64), Draws(torch.tensor(good, dtype=torch.int64))
+            batch = collate(samples, registry) if samples else None
+        if batch is not None:
+            yield part, view.batch(batch, WHOLE, draws), broken
+        elif broken:
+            yield part, {}, broken
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, batch: Batch, device: torch.device) -> Tensor:
+    """Instances [M, D] float32 of one undisturbed batch."""
+    return encoder(encoder.tokenize(to_device(batch, device))).instances.float()
+
+
+def embed(
+    encoder: Encoder,
+    reader: Reader,
+    view: View,
+    registry: Registry,
+    *,
+    indices: Tensor | None = None,
+    batch_size: int = 512,
+    device: torch.device | None = None,
+) -> Embedded:
+    """Embed samples (all of them unless `indices` [n] says which), in eval mode; the encoder's mode is restored.
+
+    Raises:
+        UserError: not one sample could be read.
+    """
+    device = device or torch.device("cpu")
+    wanted = torch.arange(len(reader)) if indices is None else indices
+    was_training = encoder.training
+    encoder.eval().to(device)
+    kept: list[Tensor] = []
+    parts: list[Tensor] = []
+    broken: list[Broken] = []
+    for numbers, batch, bad in whole_batches(reader, view, registry, wanted, batch_size):
+        broken += bad
+        if batch:
+            kept.append(numbers)
+            parts.append(encode(encoder, batch, device).cpu())
+    encoder.train(was_training)
+    if not parts:
+        raise UserError("not one sample could be read" + (f"; the first: {broken[0].reason}" if broken else ""))
+    return Embedded(torch.cat(kept), torch.cat(parts), tuple(broken))

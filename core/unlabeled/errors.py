@@ -1,0 +1,31 @@
+"""The two errors that carry a message to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Something the user can mend: one sentence that names the thing and the way out. Exit code 2."""
+
+
+class BrokenItem(Exception):
+    """One sample that cannot be read. Readers raise it (or anything else): the item is quarantined."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' or the whole list, to end a sentence about an unknown name."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names) or 'none'}"
+
+
+def choose(what: str, name: str, table: Mapping[str, T]) -> T:
+    """The entry of a table, or a sentence with the nearest names."""
+    if name not in table:
+        raise UserError(f"no {what} is called {name!r}; {nearest(name, table)}")
+    return table[name]

@@ -1,0 +1,148 @@
+"""The table of methods: each is its five choices, in a few lines, and its paper.
+
+Rows are plain data (names and options), so that a method can be written in Python, in config.yaml or on the
+command line, and a run's folder holds the method whole. Options left out are the term's own defaults, which
+are the paper's, with head widths in proportion to the encoder's (the paper's 8192 on a ResNet-50 is 4 × width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from unlabeled.errors import UserError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One named choice with its options: a term, a mask or a teacher."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0  # of a term in the sum
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How many views of each kind a step sees of a sample."""
+
+    plain: int = 0
+    global_: int = 0
+    local: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A self-supervised method: views → branches → hidden tokens → terms → weights."""
+
+    views: Views
+    terms: tuple[Part, ...]
+    hide: Part | None = None  # what the student may not see; options "masks": how many masks share a teacher pass
+    teacher: Part = Part("shared")  # "shared", "stop_gradient" or "ema" (momentum, end)
+    keep: str = "student"  # which branch's encoder a run leaves behind: "student" or "teacher"
+    training: Mapping[str, Any] = field(default_factory=dict)  # defaults for unlabeled.config.Training
+    paper: str = ""
+    summary: str = ""
+
+    def with_options(self, options: Mapping[str, Any]) -> Method:
+        """The method with options replaced: {"contrast.temperature": 0.5, "random.ratio": 0.6, "barlow.weight": 2}."""
+        method = self
+        for key, value in options.items():
+            part, dot, option = key.partition(".")
+            if not dot:
+                raise UserError(f"cannot set {key!r}; write part.option=value, as in {self.terms[0].name}.weight=0.5")
+            method = method._with_option(part, option, value)
+        return method
+
+    def _with_option(self, part: str, option: str, value: Any) -> Method:
+        def changed(one: Part) -> Part:
+            if one.name != part:
+                return one
+            if option == "weight":
+                return replace(one, weight=float(value))
+            return replace(one, options={**one.options, option: value})
+
+        names = [term.name for term in self.terms] + [self.teacher.name] + ([self.hide.name] if self.hide else [])
+        if part == "views":
+            counts = asdict(self.views)
+            name = "global_" if option == "global" else option
+            if name not in counts:
+                raise UserError(f"views has no {option!r}; there are: plain, global, local")
+            return replace(self, views=replace(self.views, **{name: int(value)}))
+        if part not in names:
+            raise UserError(f"this method has no part {part!r}; {nearest(part, [*names, 'views'])}")
+        return replace(
+            self,
+            terms=tuple(changed(term) for term in self.terms),
+            teacher=changed(self.teacher),
+            hide=changed(self.hide) if self.hide else None,
+        )
+
+
+def use(name: str, weight: float = 1.0, **options: Any) -> Part:
+    """A part of a row: `use("contrast", temperature=0.2)`."""
+    return Part(name, options, weight)
+
+
+METHODS: dict[str, Method] = {
+    "simclr": Method(
+        views=Views(global_=2),
+        terms=(use("contrast", temperature=0.1),),
+        paper="2002.05709",
+        summary="two views attract, the rest of the batch repels",
+    ),
+    "byol": Method(
+        views=Views(global_=2),
+        teacher=use("ema", momentum=0.99, end=1.0),
+        terms=(use("regress"),),
+        paper="2006.07733",
+        summary="predict a moving average's embedding of the other view",
+    ),
+    "simsiam": Method(
+        views=Views(global_=2),
+        teacher=use("stop_gradient"),
+        terms=(use("regress", layers=3, end_norm=True),),
+        paper="2011.10566",
+        summary="predict the other view's embedding, held still",
+    ),
+    "barlow": Method(
+        views=Views(global_=2),
+        terms=(use("barlow", off_weight=5e-3),),
+        paper="2103.03230",
+        summary="cross-correlation of two views becomes the identity",
+    ),
+    "vicreg": Method(
+        views=Views(global_=2),
+        terms=(use("vicreg"),),
+        paper="2105.04906",
+        summary="views agree, dimensions vary and do not repeat each other",
+    ),
+    "dino": Method(
+        views=Views(global_=2, local=6),
+        teacher=use("ema", momentum=0.996, end=1.0),
+        terms=(use("prototypes"),),
+        keep="teacher",
+        training={"weight_decay": 0.04, "weight_decay_end": 0.4, "clip": 3.0},
+        paper="2104.14294",
+        summary="local views match a moving average's prototypes of global ones",
+    ),
+    "mae": Method(
+        views=Views(plain=1),
+        hide=use("random", ratio=0.75),
+        terms=(use("rebuild", standardise=True),),
+        training={"weight_decay": 0.05, "beta2": 0.95},
+        paper="2111.06377",
+        summary="rebuild hidden tokens from the seen ones",
+    ),
+    "ijepa": Method(
+        views=Views(plain=1),
+        hide=use("context_targets", targets=4, scale=(0.15, 0.2), context=(0.85, 1.0), aspect=1.5),
+        teacher=use("ema", momentum=0.996, end=1.0),
+        terms=(use("latent"),),
+        keep="teacher",
+        training={"weight_decay": 0.04, "weight_decay_end": 0.4},
+        paper="2301.08243",
+        summary="predict a moving average's tokens of hidden blocks",
+    ),
+}

@@ -1,0 +1,103 @@
+"""Random numbers that belong to samples, not to processes.
+
+A draw is a hash of (key of the sample, number of the draw, position), so that a view or a mask depends on
+(seed, epoch, sample, view) alone: not on the batch it came in, the worker that made it, the rank that holds
+it or what was drawn before a restart. That one property carries exact resume and independence of the number
+of GPUs. The mixing function is that of SplitMix64 (Steele et al., OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+from torch import Tensor
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX1 = _signed(0xBF58476D1CE4E5B9)
+_MIX2 = _signed(0x94D049BB133111EB)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64, whose own shift keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser: every input bit reaches every output bit; int64 products wrap around."""
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def _label(label: int | str) -> int:
+    return zlib.crc32(label.encode()) + (1 << 33) if isinstance(label, str) else label
+
+
+def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
+    """Keys [B] int64 of samples [B] int64 in one epoch of one run."""
+    start = _mix(torch.tensor(seed * 1_000_003 + epoch, dtype=torch.int64) + _GOLDEN)
+    return _mix(_mix(indices + _GOLDEN) ^ start)
+
+
+class Draws:
+    """Random numbers for a batch of samples: row i of every draw depends on `keys[i]` and the draw's number."""
+
+    def __init__(self, keys: Tensor):
+        self.keys = keys  # [B] int64
+        self._calls = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def fork(self, label: int | str) -> Draws:
+        """An independent stream for a named purpose; forking does not advance this one."""
+        return Draws(_mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device))))
+
+    def rows(self, select: slice | Tensor) -> Draws:
+        """The same stream for some of the samples."""
+        part = Draws(self.keys[select])
+        part._calls = self._calls
+        return part
+
+    def folded(self) -> Draws:
+        """One row that depends on all keys in their order, for what belongs to a batch of samples kept flat."""
+        place = torch.arange(len(self.keys), device=self.keys.device)
+        return Draws(_mix(_mix(self.keys ^ _mix(place + _GOLDEN)).sum(0, keepdim=True)))
+
+    def bits(self, *shape: int) -> Tensor:
+        """[B, *shape] int64 of uniform bits."""
+        self._calls += 1
+        count = math.prod(shape)
+        place = torch.arange(count, device=self.keys.device) + (self._calls << 40)
+        return _mix(self.keys[:, None] ^ _mix(place * _GOLDEN)[None]).view(len(self.keys), *shape)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """[B, *shape] float32 in [low, high)."""
+        unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
+        return unit * (high - low) + low if (low, high) != (0.0, 1.0) else unit
+
+    def normal(self, *shape: int) -> Tensor:
+        """[B, *shape] float32, standard normal (Box-Muller)."""
+        radius = (-2 * (1 - self.uniform(*shape)).log()).sqrt()
+        return radius * (2 * math.pi * self.uniform(*shape)).cos()
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """[B, *shape] int64 in [low, high)."""
+        return low + _shift(self.bits(*shape), 1) % (high - low)
+
+    def chance(self, probability: float, *shape: int) -> Tensor:
+        """[B, *shape] bool, True with the probability."""
+        return self.uniform(*shape) < probability
+
+    def generator(self, row: int = 0) -> torch.Generator:
+        """A torch generator seeded by one sample's key, for libraries that want one."""
+        self._calls += 1
+        seed = _mix(self.keys[row] ^ (self._calls << 40))
+        return torch.Generator().manual_seed(int(seed) & ((1 << 63) - 1))

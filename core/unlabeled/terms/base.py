@@ -1,0 +1,87 @@
+"""What every term is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.branches import Branch, Passes, Teacher
+from unlabeled.collectives import world
+from unlabeled.contract import Encoder
+from unlabeled.errors import UserError
+from unlabeled.schedules import Clock
+
+EmbedAll = Callable[[], Tensor]
+"""Instances [samples, D] of the whole training set in sample order, by the current encoder; see Term.prepare."""
+
+
+class Term(nn.Module):
+    """A loss, its heads and its state. `Term(encoder, **options)`; the mean over ranks of `loss` is the loss.
+
+    `needs` says what the term asks of an encoder and a method ("instances", "tokens", "hidden", "views",
+    "teacher"), so that what cannot work is refused by name before the first step. State that moves (centres,
+    queues) is a buffer and moves in `after_step`: once an optimiser step, not once a micro-batch.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    tracked: ClassVar[tuple[str, ...]] = ()  # heads of which an EMA teacher has its own copy
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.teacher_heads = nn.ModuleDict()
+
+    def attach(self, branch: Branch) -> None:
+        """Told once which branch plays the teacher; heads then get their moving averages."""
+        if branch == "ema":
+            for name in self.tracked:
+                self.teacher_heads[name] = Teacher(getattr(self, name))
+
+    def pairs(self) -> list[tuple[Teacher, nn.Module]]:
+        """Teacher heads and the students they follow."""
+        return [(head, getattr(self, name)) for name, head in self.teacher_heads.items() if isinstance(head, Teacher)]
+
+    def forward(self, passes: Passes) -> dict[str, Tensor]:
+        """{"loss": [], ...}: the loss, and its parts by name, which are logged."""
+        raise NotImplementedError
+
+    def after_backward(self, clock: Clock) -> None:
+        """Before the optimiser: cancel gradients."""
+
+    def after_step(self, clock: Clock) -> None:
+        """After the optimiser: move state."""
+
+    def prepare(self, clock: Clock, embed_all: EmbedAll) -> None:
+        """Before each epoch, for what needs a pass over the data (codes, token ids); keep it in buffers."""
+
+    def project(self, passes: Passes, name: str = "projector") -> tuple[list[Tensor], list[Tensor]]:
+        """The named head of every student view and of every teacher view, float32 [M, D] each."""
+        student = [getattr(self, name)(view).float() for view in passes.instances("student")]
+        if passes.branch == "ema":
+            whole = [self.teacher_heads[name](view).float() for view in passes.instances("teacher")]
+        else:  # the same module: its output is used again, its batch statistics move once
+            whole = student[: sum(look.views for look in passes.teacher.values())]
+            whole = [view.detach() for view in whole] if passes.branch == "stop_gradient" else whole
+        return student, whole
+
+
+def pairs_of(views: int) -> list[tuple[int, int]]:
+    """Every unordered pair of views."""
+    return [(one, two) for one in range(views) for two in range(one + 1, views)]
+
+
+def need_batch(name: str, rows: int) -> None:
+    """Terms that compare the samples of a batch cannot work on one."""
+    if rows * world() < 2:
+        raise UserError(f"term {name!r} compares the samples of a batch and got only one: raise --batch-size to 2 or more")
+
+
+@torch.no_grad()
+def spread(z: Tensor) -> Tensor:
+    """√D × mean standard deviation of ℓ2-normalised rows [M, D]: about 1 when healthy, 0 when collapsed."""
+    z = nn.functional.normalize(z.detach().float(), dim=-1)
+    return z.std(0, correction=0).mean() * z.shape[-1] ** 0.5
+
+

@@ -1,0 +1,1 @@
+"""One readable loop on plain torch, and what it stands on."""

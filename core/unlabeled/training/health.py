@@ -1,0 +1,83 @@
+"""Is the representation alive? Measured on held-out samples that never change, with an alarm that says what died."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+def rank_of(x: Tensor) -> Tensor:
+    """RankMe (arXiv 2210.02885) of centred embeddings [n, D]: exp of the entropy of the singular values.
+
+    Centring makes it the dimension of what *differs* between samples, 1 … min(n, D); a constant gives 1.
+    """
+    x = x.double() - x.double().mean(0)
+    values = torch.linalg.svdvals(x)
+    share = values / values.sum().clamp(min=1e-12)
+    return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
+
+
+def spread_of(x: Tensor) -> Tensor:
+    """√D × mean standard deviation of ℓ2-normalised rows: near 1 when directions differ, 0 when all are one."""
+    x = torch.nn.functional.normalize(x.double(), dim=-1)
+    return x.std(0, correction=0).mean() * x.shape[-1] ** 0.5
+
+
+def measure(embeddings: Tensor) -> dict[str, float]:
+    """std, rank and share of dead dimensions of [n, D] embeddings."""
+    deviation = embeddings.double().std(0, correction=0)
+    dead = (deviation < 1e-3 * deviation.max().clamp(min=1e-12)).double().mean()
+    return {"std": float(spread_of(embeddings)), "rank": float(rank_of(embeddings)), "dead": float(dead)}
+
+
+@dataclass
+class Alarm:
+    """Speaks when an embedding has collapsed for `patience` looks in a row, measured against the untrained encoder.
+
+    Complete collapse: the spread of directions falls below a twentieth of what it was before training.
+    Dimensional collapse: fewer than 1.5 directions are left, or a twentieth of the untrained encoder's.
+    """
+
+    patience: int = 2
+    first: dict[str, float] | None = None
+    streak: int = 0
+    spoken: list[str] = field(default_factory=list)
+
+    def look(self, health: dict[str, float], step: int) -> str | None:
+        """What has collapsed, in one sentence, the first time that it is certain; else None."""
+        if self.first is None:
+            self.first = health
+            return None
+        what = self._diagnosis(health)
+        self.streak = self.streak + 1 if what else 0
+        if what and self.streak == self.patience:
+            sentence = f"collapse at step {step}: {what}"
+            self.spoken.append(sentence)
+            return sentence
+        return None
+
+    def _diagnosis(self, health: dict[str, float]) -> str | None:
+        assert self.first is not None
+        if not all(value == value for value in health.values()):
+            return "embeddings are not finite"
+        if health["std"] < 0.05 * self.first["std"]:
+            return (
+                f"all samples get nearly the same embedding (spread {health['std']:.2g}, {self.first['std']:.2g} before "
+                "training): the constant solves this objective; add a stop-gradient, an EMA teacher or a term that repels"
+            )
+        if health["rank"] < max(1.5, 0.05 * self.first["rank"]):
+            return (
+                f"embeddings vary along {health['rank']:.1f} directions only ({self.first['rank']:.1f} before training): "
+                "dimensions collapsed; lower lr, raise batch_size or add a variance term"
+            )
+        return None
+
+    def state(self) -> dict[str, object]:
+        """For the checkpoint."""
+        return {"first": self.first, "streak": self.streak, "spoken": list(self.spoken)}
+
+    def restore(self, state: dict[str, object]) -> None:
+        """From the checkpoint."""
+        self.first, self.streak, self.spoken = state["first"], state["streak"], list(state["spoken"])  # type: ignore

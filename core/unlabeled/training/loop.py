@@ -1,0 +1,338 @@
+"""The loop. It reads from top to bottom; what happens in a step stands in `Run.one_step`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.collectives import batch_mean, rank, world
+from unlabeled.config import Config, total_steps
+from unlabeled.contract import Encoder, Facts, Reader, View, to_device
+from unlabeled.data.batches import Batches, Order, Step, finish, held_out, loader
+from unlabeled.data.quarantine import Quarantine
+from unlabeled.embedding import encode, whole_batches
+from unlabeled.errors import UserError
+from unlabeled.objective import Objective
+from unlabeled.plugins import Registry
+from unlabeled.saved import save_encoder
+from unlabeled.schedules import Clock
+from unlabeled.training import checkpoint
+from unlabeled.training.distributed import all_ranks, any_rank, wrap
+from unlabeled.training.folder import RunFolder
+from unlabeled.training.health import Alarm, measure
+from unlabeled.training.optim import make_optimizer, set_rates
+from unlabeled.training.progress import Progress
+from unlabeled.training.signals import Stopper
+
+PATIENCE = 5  # steps in a row whose gradient is not finite, after which a run stops
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    step: int
+    steps: int
+    signal: int = 0  # the number of the signal that stopped it, or 0
+    alarms: tuple[str, ...] = ()
+
+
+class Run:
+    """One run in progress: everything that moves, and how it is saved and restored."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        reader: Reader,
+        view: View,
+        encoder: Encoder,
+        folder: RunFolder,
+        device: torch.device,
+        quiet: bool = False,
+    ):
+        self.config, self.training = config, config.training
+        self.registry, self.reader, self.view = registry, reader, view
+        self.folder, self.device = folder, device
+        training, health = held_out(len(reader), self.training.health_samples, self.training.seed)
+        self.order = Order(
+            training, self.training.batch_size, self.training.seed, self.training.accumulate, world(), rank()
+        )
+        self.held_out = health if len(health) else training[: self.training.health_samples]
+        self.steps = total_steps(self.training, self.order.epoch_steps)
+        self.objective = Objective(encoder, config.method, registry, (config.method_name, config.encoder.name or ""))
+        self.objective.to(device).train()
+        self.module: nn.Module = wrap(self.objective)
+        if self.training.compile:
+            self.objective.encoder.compile()
+        self.optimizer = make_optimizer(self.objective, self.training)
+        self.step = 0
+        self.alarm = Alarm()
+        self.meter = Meter(device)
+        self.streak = torch.zeros((), device=device)  # steps in a row without a finite gradient
+        self.quarantine = Quarantine(
+            folder.quarantine if rank() == 0 else None, len(reader), self.training.max_broken
+        )
+        self.quiet = quiet
+        self._health_batches: list[Any] | None = None
+
+    # ---- the loop
+
+    def train(self) -> Outcome:
+        """Train to the end, a signal or an error; whatever happens, what was saved stays whole."""
+        progress = Progress(self.steps, self.step, self.training.batch_size, self.quiet)
+        board = self._board()
+        every_check = self.training.checkpoint_every or max(1, math.ceil(self.steps / 10))
+        every_health = self.training.health_every or max(1, math.ceil(self.steps / 20))
+        micro_batches = self._micro_batches()
+        with Stopper() as stopper:
+            try:
+                if self.step == 0:
+                    self._look_at_health(progress)
+                while self.step < self.steps:
+                    self.one_step(micro_batches)
+                    progress.step(self.step)
+                    last = self.step == self.steps
+                    if last or self.step % self.training.log_every == 0:
+                        self._log(progress, board)
+                        self._check_finite()
+                    elif self.device.type == "cpu":
+                        self._check_finite()
+                    if last or self.step % every_health == 0:
+                        self._look_at_health(progress)
+                    stop = self._asked(stopper)
+                    if last or stop or self.step % every_check == 0:
+                        self.save()
+                    if stop:
+                        break
+            finally:
+                progress.close()
+                if board:
+                    board.close()
+        if rank() == 0:
+            self._save_encoder()
+        asked = stopper.asked if self.step < self.steps else 0
+        return Outcome(self.step, self.steps, asked, tuple(self.alarm.spoken))
+
+    def one_step(self, micro_batches: Iterator[Step]) -> None:
+        """Forward and backward over the micro-batches, one optimiser step, then state and teacher move."""
+        clock = Clock(self.step, self.steps, self.order.epoch_steps)
+        if self.step % self.order.epoch_steps == 0 and self.objective.needs_prepare():
+            self.objective.prepare(clock, self.embed_all)
+        rate = set_rates(self.optimizer, self.training, clock)
+        for part in range(self.training.accumulate):
+            batch = self._take(micro_batches)
+            last = part == self.training.accumulate - 1
+            later = nullcontext() if last or world() == 1 else self.module.no_sync()  # type: ignore[operator]
+            with later:
+                with self._autocast():
+                    out = self.module(batch.views, batch.keys, clock)
+                (out["loss"] / self.training.accumulate).backward()
+            self.meter.add(out)
+        self.objective.after_backward(clock)
+        self._descend()
+        self.objective.after_step(clock)
+        self.meter.rate = rate
+        self.step += 1
+
+    def _descend(self) -> None:
+        """Clip and step; a gradient that is not finite skips the step on the device, with nobody waiting."""
+        grads = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if self.training.clip is not None:
+            parameters = [p for p in self.objective.parameters() if p.grad is not None]
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
+        broken = (~norm.isfinite()).float()
+        self.streak = (self.streak + 1) * broken
+        self.meter.skipped = self.meter.skipped + broken
+        self.optimizer.found_inf = broken  # type: ignore[attr-defined]  # read by fused AdamW and by our LARS
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _take(self, micro_batches: Iterator[Step]) -> Step:
+        step = next(micro_batches)
+        if step.broken:
+            self.quarantine.add(step.broken)
+        if self.device.type == "cpu":
+            return step
+        views = {kind: to_device(batch, self.device) for kind, batch in step.views.items()}
+        keys = {kind: value.to(self.device, non_blocking=True) for kind, value in step.keys.items()}
+        return finish(Step(views, keys), self.view)
+
+    def _micro_batches(self) -> Iterator[Step]:
+        on_device = self.device.type != "cpu"
+        batches = Batches(self.reader, self.view, self.objective.kinds(), self.order, self.registry, on_device)
+        parts = self.training.accumulate
+        return iter(loader(batches, self.step * parts, self.steps * parts, self.training.workers, on_device))
+
+    def _autocast(self) -> Any:
+        if self.training.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    # ---- what is watched
+
+    def _log(self, progress: Progress, board: Any) -> None:
+        values = self.meter.take()
+        timing = progress.log(self.step, values)
+        if rank() == 0:
+            self.folder.log({"step": self.step, "epoch": (self.step - 1) // self.order.epoch_steps, **values, **timing})
+            if board:
+                for name, value in values.items():
+                    board.add_scalar(name, value, self.step)
+
+    def _check_finite(self) -> None:
+        if float(self.streak) < PATIENCE:
+            return
+        good = self.folder.last_checkpoint()
+        raise UserError(
+            f"the gradient was not finite for {PATIENCE} steps in a row, up to step {self.step}, and the run stopped; "
+            + (f"the last good checkpoint is {good}" if good else "there is no checkpoint yet")
+            + "; lower --lr, set --clip 1 or use --precision fp32"
+        )
+
+    def _look_at_health(self, progress: Progress) -> None:
+        """Embed the held-out samples; every rank does, so that none waits for another."""
+        if self._health_batches is None:
+            parts = whole_batches(
+                self.reader, self.view, self.registry, self.held_out, max(2, self.order.batch_size // world())
+            )
+            self._health_batches = [to_device(batch, self.device) for _, batch, _ in parts if batch]
+        if not self._health_batches:
+            return
+        encoder = self.objective.encoder.eval()
+        health = measure(torch.cat([encode(encoder, batch, self.device) for batch in self._health_batches]).cpu())
+        self.objective.train()
+        if rank() == 0:
+            self.folder.log({"step": self.step, **{f"health/{name}": value for name, value in health.items()}})
+        sentence = self.alarm.look(health, self.step)
+        if sentence:
+            progress.say(f"warning: {sentence}")
+            if self.training.on_collapse == "stop":
+                raise UserError(f"{sentence}; the run stopped as --on-collapse stop asks")
+
+    def embed_all(self) -> Tensor:
+        """Instances [samples, D] of all samples by the current encoder, for terms that prepare; broken ones are 0."""
+        encoder = self.objective.encoder.eval()
+        out = torch.zeros(len(self.reader), encoder.width, device=self.device)
+        everything = torch.arange(len(self.reader))
+        for numbers, batch, _ in whole_batches(self.reader, self.view, self.registry, everything, 512):
+            if batch:
+                out[numbers.to(self.device)] = encode(encoder, batch, self.device)
+        self.objective.train()
+        return out
+
+    def _asked(self, stopper: Stopper) -> bool:
+        """Whether to stop; ranks agree at each line of the log, since signals reach them at different steps."""
+        if world() == 1:
+            return bool(stopper.asked)
+        return self.step % self.training.log_every == 0 and any_rank(bool(stopper.asked))
+
+    def _board(self) -> Any:
+        if not self.training.tensorboard or rank() != 0:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError("--tensorboard needs the tensorboard package: pip install tensorboard") from None
+        return SummaryWriter(str(self.folder.path / "tensorboard"), purge_step=self.step)  # type: ignore[no-untyped-call]
+
+    # ---- what is saved
+
+    def save(self) -> None:
+        """Write a checkpoint: after it, the run goes on as if it had never stopped."""
+        generators = all_ranks(_generators(self.device))
+        if rank() == 0:
+            state = {
+                "model": self.objective.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generators": generators,
+                "meter": self.meter.state(),
+                "alarm": self.alarm.state(),
+                "streak": self.streak,
+                "world": world(),
+            }
+            checkpoint.save(self.folder.checkpoints, self.step, state, self.training.keep_checkpoints)
+
+    def restore(self) -> None:
+        """Go back to the newest checkpoint, if there is one; what was logged after it is taken again."""
+        path = self.folder.last_checkpoint()
+        state = checkpoint.load(path) if path else None
+        if state is not None:
+            try:
+                self.objective.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise UserError(f"checkpoint {path} is of another encoder or method: {str(error).splitlines()[0]}") from None
+            self.step = state["step"]
+            self.meter.restore(state["meter"], self.device)
+            self.alarm.restore(state["alarm"])
+            self.streak = state["streak"].to(self.device)
+            if state["world"] == world():
+                _set_generators(state["generators"][rank()], self.device)
+        if rank() == 0:
+            self.folder.rewind(self.step if state is not None else -1)
+
+    def _save_encoder(self) -> None:
+        facts: Facts = self.reader.facts
+        save_encoder(self.folder.encoder, self.objective.best_encoder(), self.config, facts, self.step)
+
+
+class Meter:
+    """Means of metrics between two lines of the log, summed on the device and fetched once a line."""
+
+    def __init__(self, device: torch.device):
+        self.names: list[str] = []
+        self.sums = torch.zeros(0, device=device)
+        self.counts = torch.zeros(0, device=device)
+        self.skipped = torch.zeros((), device=device)
+        self.rate = 0.0
+
+    def add(self, out: dict[str, Tensor]) -> None:
+        """A micro-batch's metrics; those that are not finite are left out of the mean."""
+        values = torch.stack([value.detach().float() for value in out.values()])
+        if list(out) != self.names:
+            self.names = list(out)
+            self.sums, self.counts = torch.zeros_like(values), torch.zeros_like(values)
+        good = values.isfinite()
+        self.sums += torch.where(good, values, 0)
+        self.counts += good
+
+    def take(self) -> dict[str, float]:
+        """The means, over ranks too; then start again. A metric that was never finite is left out."""
+        means = batch_mean((self.sums / self.counts)[None]).tolist()
+        values = {name: value for name, value in zip(self.names, means, strict=True) if math.isfinite(value)}
+        if "loss" not in values:
+            values = {"loss": math.inf, **values}
+        skipped = int(self.skipped)
+        self.sums.zero_(), self.counts.zero_(), self.skipped.zero_()
+        return {**values, "lr": self.rate, **({"skipped": skipped} if skipped else {})}
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"names": self.names, "sums": self.sums, "counts": self.counts, "skipped": self.skipped}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """From the checkpoint."""
+        self.names = list(state["names"])
+        self.sums, self.counts, self.skipped = (state[name].to(device) for name in ("sums", "counts", "skipped"))
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    """torch's own generators: dropout draws from them."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_generators(states: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,0 +1,183 @@
+"""From a configuration to a trained encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlabeled import plugins
+from unlabeled.collectives import rank
+from unlabeled.config import FREE_ON_RESUME, Config, Named, config_from, with_training
+from unlabeled.contract import Encoder, Reader, View
+from unlabeled.errors import UserError
+from unlabeled.plugins import Registry
+from unlabeled.training.distributed import pick_device, processes
+from unlabeled.training.folder import RunFolder
+from unlabeled.training.loop import Outcome, Run
+
+
+def pretrain(
+    domain: str,
+    data: str | Path,
+    method: str | Mapping[str, Any],
+    *,
+    out: str | Path,
+    reader: Mapping[str, Any] | str | None = None,
+    view: Mapping[str, Any] | str | None = None,
+    encoder: Mapping[str, Any] | str | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **training: Any,
+) -> Outcome:
+    """Pre-train an encoder; the Python twin of `unlabeled <domain> pretrain`.
+
+    Args:
+        domain: an installed domain.
+        data: what the domain's reader takes.
+        method: a name from `unlabeled methods`, or a mapping as in config.yaml.
+        out: the run's folder.
+        reader, view, encoder: a name, or a mapping with options; none is the domain's default.
+        resume: go on with the run in `out`.
+        quiet: print nothing.
+        training: fields of unlabeled.config.Training.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    parts = {"reader": reader, "view": view, "encoder": encoder}
+    plain = {"domain": domain, "data": str(data), "method": method, "training": training, **parts}
+    return run(config_from(plain, plugins.load(domain)), RunFolder(out), resume=resume, quiet=quiet)
+
+
+def run(config: Config, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> Outcome:
+    """Start or go on with the run that a configuration describes.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    device = pick_device(config.training.device)
+    with processes(device):
+        registry = plugins.load(config.domain)
+        if resume:
+            config = _resumable(config, folder)
+            samples, facts = folder.read_facts()
+        reader: Reader = registry.make(
+            "reader", config.reader.name, config.data, facts=facts if resume else None, **config.reader.options
+        )
+        if resume and len(reader) != samples:
+            raise UserError(
+                f"{config.data} has {len(reader)} samples and had {samples} when the run in {folder.path} began: "
+                "restore the data, or start a new run"
+            )
+        config = _named(config, registry)
+        config = _fitting(config, len(reader), quiet)
+        encoder, view = _make(config, registry, reader)
+        _seed(config.training.seed)
+        prepared = Run(config, registry, reader, view, encoder, folder, device, quiet)
+        if resume:
+            prepared.restore()
+        elif rank() == 0:
+            folder.start(config, reader.facts, len(reader))
+        _notices(reader, quiet)
+        return prepared.train()
+
+
+def _make(config: Config, registry: Registry, reader: Reader) -> tuple[Encoder, View]:
+    _seed(config.training.seed)  # weights depend on the seed alone, not on what a reader drew
+    encoder: Encoder = registry.make("encoder", config.encoder.name, reader.facts, **config.encoder.options)
+    view: View = registry.make("view", config.view.name, reader.facts, **config.view.options)
+    return encoder, view
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+
+
+def _named(config: Config, registry: Registry) -> Config:
+    """The configuration with the domain's defaults spelt out, so that config.yaml says what was used."""
+
+    def first(named: Named, table: Mapping[str, Any]) -> Named:
+        return named if named.name else replace(named, name=next(iter(table), None))
+
+    return replace(
+        config,
+        reader=first(config.reader, registry.readers),
+        view=first(config.view, registry.views),
+        encoder=first(config.encoder, registry.encoders),
+    )
+
+
+def _fitting(config: Config, samples: int, quiet: bool) -> Config:
+    """A batch no larger than the data; fewer than two samples are refused."""
+    from unlabeled.data.batches import held_out
+
+    training, _ = held_out(samples, config.training.health_samples, config.training.seed)
+    if len(training) >= config.training.batch_size:
+        return config
+    parts = config.training.accumulate * int(torch.distributed.get_world_size() if _joined() else 1)
+    fits = len(training) // parts * parts
+    if fits < 2:
+        raise UserError(f"{config.data} has {samples} sample{'s' * (samples != 1)}; pre-training needs at least 2 a step")
+    if not quiet and rank() == 0:
+        print(f"note: {len(training)} training samples are fewer than batch size {config.training.batch_size}; using {fits}")
+    return with_training(config, batch_size=fits)
+
+
+def _joined() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _notices(reader: Reader, quiet: bool) -> None:
+    for notice in getattr(reader, "notices", ()):
+        if not quiet and rank() == 0:
+            print(f"note: {notice}")
+
+
+def _resumable(config: Config, folder: RunFolder) -> Config:
+    """The configuration to go on with: the run's own, with what may change taken from the new one.
+
+    Raises:
+        UserError: something that would change the results differs.
+    """
+    before = folder.read_config()
+    now = config.as_data()
+    for section, value in before.items():
+        new = now.get(section)
+        if section == "training":
+            for name, old in value.items():
+                if name not in FREE_ON_RESUME and new[name] != old and not _shrunk(name, old, new[name]):
+                    raise UserError(_differs(f"--{name.replace('_', '-')} {old}", new[name], folder))
+        elif isinstance(value, dict) and section != "method":
+            if Named.of(value).name != (new["name"] or Named.of(value).name):
+                raise UserError(_differs(f"{section} {value['name']!r}", repr(new["name"]), folder))
+            if new["name"] and _plain(value) != _plain(new):
+                raise UserError(_differs(f"{section} {value}", new, folder))
+        elif _plain(value) != _plain(new):
+            raise UserError(_differs(f"{section} {_name(value)}", _name(new), folder))
+    registry = plugins.load(config.domain)
+    free = {name: getattr(config.training, name) for name in FREE_ON_RESUME}
+    return with_training(config_from(before, registry), **free)
+
+
+def _shrunk(name: str, old: Any, new: Any) -> bool:
+    """A batch size that the data made smaller at the start is no difference."""
+    return name == "batch_size" and old < new
+
+
+def _plain(value: Any) -> Any:
+    """As YAML would read it back: tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _name(value: Any) -> str:
+    return repr(value.get("name")) if isinstance(value, Mapping) else repr(value)
+
+
+def _differs(before: str, now: Any, folder: RunFolder) -> str:
+    return f"the run in {folder.path} was made with {before}, not {now}: leave it out to go on, or choose another --out"
