@@ -62,17 +62,20 @@ class Passes:
 
 
 class Teacher(nn.Module):
-    """A module object of its own that follows a student: no gradient, no dropout, batch norm as in training."""
+    """A module object of its own that follows a student: no gradient, no dropout, batch norm as in training.
+
+    Everything else in it is in eval mode, since dropout has as many forms as there are libraries.
+    """
 
     def __init__(self, student: nn.Module):
         super().__init__()
         self.module = copy.deepcopy(student).requires_grad_(False)
 
     def train(self, mode: bool = True) -> Teacher:
-        super().train(mode)
+        super().train(False)
         for module in self.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.eval()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(mode)
         return self
 
     @torch.no_grad()

@@ -82,9 +82,7 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
     """The mean of values where keep holds, such that the mean over ranks is that of the global batch."""
-    keep = keep.to(values.dtype)
-    count = keep.sum()
+    count = keep.sum()  # int64: exact, whatever the precision of the values
     if world() > 1:
-        count = count.clone()
         dist.all_reduce(count)
-    return torch.where(keep > 0, values, 0).sum() * world() / count.clamp(min=1)
+    return torch.where(keep, values, 0).sum() * world() / count.clamp(min=1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.collectives import batch_moments, world
+from unlabeled.collectives import sum_over_ranks, world
 from unlabeled.contract import Predictor, Tokens
 
 
@@ -24,7 +25,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, ratio: float = 4.0, dropout: float = 0.0):
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.drop = heads, nn.Dropout(dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         hidden = int(width * ratio)
@@ -33,7 +34,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # [B, N, D], [B, 1, 1 or N, N] bool
         B, N, D = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        drop = self.dropout if self.training else 0.0
+        drop = self.drop.p if self.drop.training else 0.0
         x = x + self.proj(F.scaled_dot_product_attention(q, k, v, mask, drop).transpose(1, 2).reshape(B, N, D))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
@@ -44,7 +45,7 @@ class Trunk(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int | None = None, ratio: float = 4.0, dropout: float = 0.0):
         super().__init__()
-        heads = heads or max(1, width // 32)
+        heads = heads or next(count for count in range(max(1, width // 32), 0, -1) if width % count == 0)
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
         self.blocks = nn.ModuleList(Block(width, heads, ratio, dropout) for _ in range(depth))
@@ -88,7 +89,7 @@ def _packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor 
         slots = torch.arange(max(most, 1), device=keep.device)
         mask = (slots < counts.clamp(min=1)[:, None])[:, None, None]  # softmax needs one key in every row
     if owner_kept is not None:
-        same = (owner_kept[:, None, :, None] == owner_kept[:, None, None, :])
+        same = owner_kept[:, None, :, None] == owner_kept[:, None, None, :]
         mask = same if mask is None else same & mask | torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
     return order, mask
 
@@ -141,6 +142,7 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the *global* batch, on any backend and for [N, C] and [N, C, *].
 
     torch's SyncBatchNorm exists for GPUs alone, and the plain one makes a loss depend on the number of ranks.
+    Ranks may hold different numbers of rows, as they do when rows are nodes or kept tokens.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -152,13 +154,16 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         self._check_input_dim(input)
         flat = input.transpose(0, 1).flatten(1).T.float()  # [N, C]
-        mean, var = batch_moments(flat)
+        total = sum_over_ranks(torch.cat([flat.sum(0), flat.new_full((1,), len(flat))]))
+        count = total[-1]
+        mean = total[:-1] / count
+        var = sum_over_ranks((flat - mean).square().sum(0)) / count
         if self.track_running_stats:
-            assert self.running_mean is not None and self.running_var is not None
+            assert self.running_mean is not None
+            assert self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
             share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-            count = len(flat) * world()
             with torch.no_grad():
                 self.running_mean.lerp_(mean, share)
                 self.running_var.lerp_(var * count / (count - 1), share)
@@ -170,27 +175,29 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronised(module: nn.Module) -> nn.Module:
-    """Replace every torch batch norm inside by one over the global batch; weights and state are kept."""
+    """Replace every torch batch norm inside by one over the global batch; weights and state are the same objects.
+
+    Others' subclasses, which may do more than normalise (timm's activate), are left alone.
+    """
     for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, BatchNorm):
-            new = BatchNorm(
-                child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
-            )
-            new.load_state_dict(child.state_dict())
-            new.to(next(iter(child.state_dict().values())).device if child.state_dict() else "cpu")
+        if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
+            new = BatchNorm.__new__(BatchNorm)
+            new.__dict__ = child.__dict__  # the same parameters, buffers, hooks and mode
             setattr(module, name, new)
         else:
             synchronised(child)
     return module
 
 
-def head(widths: Sequence[int], *, norm: bool = True, last_norm: bool = False, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+def head(
+    widths: Sequence[int], *, norm: bool = True, last_norm: bool = False, act: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
     """An MLP `widths[0] -> ... -> widths[-1]`: linear, (batch norm), activation; the last one is plain linear.
 
     `last_norm` ends with a batch norm without weights, as SimSiam's and MoCo v3's projectors do.
     """
     parts: list[nn.Module] = []
-    for before, after in zip(widths[:-2], widths[1:-1], strict=True):
+    for before, after in pairwise(widths[:-1]):
         parts += [nn.Linear(before, after, bias=not norm), *([BatchNorm(after)] if norm else []), act()]
     parts.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
     if last_norm:

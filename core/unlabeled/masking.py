@@ -18,6 +18,8 @@ from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
@@ -46,7 +48,7 @@ def lowest(score: Tensor, eligible: Tensor, owner: Tensor | None, count: Tensor)
     """[B, N] bool: the `count` [samples] eligible tokens with the lowest score [B, N] of each sample."""
     score = score.masked_fill(~eligible, math.inf)
     if owner is None:
-        return (score.argsort(1, stable=True).argsort(1) < count[:, None]) & eligible
+        return (score.argsort(dim=1, stable=True).argsort(dim=1) < count[:, None]) & eligible
     by_score = score.flatten().argsort(stable=True)
     order = by_score[owner.flatten()[by_score].argsort(stable=True)]  # by sample, then by score
     sizes = torch.bincount(owner.flatten(), minlength=len(count))
@@ -60,9 +62,14 @@ def _draws(tokens: Tokens, draws: Draws) -> Draws:
     return draws if len(draws) == len(tokens.valid) else draws.folded()
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
+def _check_share(name: str, value: float, most: float = _BELOW_ONE) -> None:
+    if not 0 < value <= most:
         raise UserError(f"{name} is a share of the tokens: between 0 and 1, not {value}")
+
+
+def _check_aspect(value: float) -> None:
+    if value < 1:
+        raise UserError(f"aspect is how much longer than wide a block may be: 1 or more, not {value}")
 
 
 class RandomMask:
@@ -83,6 +90,7 @@ class BlockMask:
 
     def __init__(self, ratio: float = 0.5, aspect: float = 1.5):
         _check_share("ratio", ratio)
+        _check_aspect(aspect)
         self.ratio, self.aspect = ratio, aspect
 
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
@@ -110,7 +118,12 @@ class ContextTargets:
     ):
         if shape not in ("block", "scattered"):
             raise UserError(f"context_targets has no shape {shape!r}; there are: block, scattered")
-        _check_share("scale", scale[0]), _check_share("scale", scale[1])
+        if targets < 1:
+            raise UserError(f"context_targets needs at least one target, not {targets}")
+        for name, share, most in (("scale", scale, _BELOW_ONE), ("context", context, 1.0)):
+            _check_share(name, share[0], most)
+            _check_share(name, share[1], most)
+        _check_aspect(aspect)
         self.targets, self.scale, self.context, self.aspect = targets, scale, context, aspect
         self.scattered = shape == "scattered"
 
@@ -129,9 +142,7 @@ class ContextTargets:
         context = context | rescue
         return Hidden(tokens.valid & ~context, tuple(target & ~context for target in targets))
 
-    def _some(
-        self, tokens: Tokens, draws: Draws, valid: Tensor, share: tuple[float, float], least: int
-    ) -> Tensor:
+    def _some(self, tokens: Tokens, draws: Draws, valid: Tensor, share: tuple[float, float], least: int) -> Tensor:
         N = tokens.valid.shape[1]
         score = draws.uniform(N) if self.scattered else box_distance(tokens, draws, self.aspect)
         part = draws.uniform(1, low=share[0], high=share[1])[:, 0]
@@ -142,8 +153,7 @@ class ContextTargets:
 
 def box_distance(tokens: Tokens, draws: Draws, aspect: float) -> Tensor:
     """[B, N] Chebyshev distance of tokens to a random valid token of their sample, sides stretched up to aspect."""
-    B, N = tokens.valid.shape
-    P = tokens.coords.shape[-1]
+    N, P = tokens.coords.shape[1:]
     owner, valid = per_sample(tokens)
     seed = lowest(draws.uniform(N), tokens.valid, tokens.owner, torch.ones_like(valid))
     centre = torch.zeros(len(valid), P, dtype=tokens.coords.dtype, device=tokens.coords.device)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from unlabeled.errors import UserError, nearest
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class Method:
         def changed(one: Part) -> Part:
             if one.name != part:
                 return one
-            if option == "weight":
-                return replace(one, weight=float(value))
+            if option == "weight" and one in self.terms:
+                return replace(one, weight=_number(float, part, option, value))
             return replace(one, options={**one.options, option: value})
 
         names = [term.name for term in self.terms] + [self.teacher.name] + ([self.hide.name] if self.hide else [])
@@ -69,7 +71,7 @@ class Method:
             name = "global_" if option == "global" else option
             if name not in counts:
                 raise UserError(f"views has no {option!r}; there are: plain, global, local")
-            return replace(self, views=replace(self.views, **{name: int(value)}))
+            return replace(self, views=replace(self.views, **{name: _number(int, part, option, value)}))
         if part not in names:
             raise UserError(f"this method has no part {part!r}; {nearest(part, [*names, 'views'])}")
         return replace(
@@ -78,6 +80,13 @@ class Method:
             teacher=changed(self.teacher),
             hide=changed(self.hide) if self.hide else None,
         )
+
+
+def _number(kind: type[Number], part: str, option: str, value: Any) -> Number:
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{part}.{option} is a number, not {value!r}") from None
 
 
 def use(name: str, weight: float = 1.0, **options: Any) -> Part:

@@ -45,6 +45,8 @@ class Objective(nn.Module):
         if method.hide:
             chosen = dict(method.hide.options)
             self.masks = int(chosen.pop("masks", 1))
+            if self.masks < 1:
+                raise UserError(f"{method.hide.name}.masks is how many masks a step draws: 1 or more, not {self.masks}")
             self.mask = registry.make("mask", method.hide.name, **chosen)
         self.terms = nn.ModuleDict()
         for number, part in enumerate(method.terms):
@@ -80,9 +82,8 @@ class Objective(nn.Module):
         """Both branches' passes over every view."""
         student: dict[Kind, list[Look]] = {}
         teacher: dict[Kind, Look] = {}
-        for kind, batch in views.items():
-            count = self.count(kind)
-            tokens = self.encoder.tokenize(batch)
+        for kind, count in self.kinds().items():
+            tokens = self.encoder.tokenize(views[kind])
             hides = self._hide(kind, tokens, keys[kind])
             student[kind] = [
                 Look(count, tokens, self.encoder(tokens, hide.hidden if hide else None), hide) for hide in hides
@@ -154,20 +155,32 @@ def refuse(encoder: Encoder, method: Method, registry: Registry, names: tuple[st
     """Say by name, before the first step, what cannot work."""
     which, what = f"method {names[0] or 'of your own'!r}", f"encoder {names[1] or type(encoder).__name__!r}"
     if method.teacher.name not in BRANCHES:
-        raise UserError(f"{which}: no teacher is called {method.teacher.name!r}; {nearest(method.teacher.name, BRANCHES)}")
+        raise UserError(
+            f"{which}: no teacher is called {method.teacher.name!r}; {nearest(method.teacher.name, BRANCHES)}"
+        )
     if not method.terms:
         raise UserError(f"{which} has no terms; give it at least one of: {', '.join(sorted(registry.terms))}")
     needs = method_needs(method, registry)
     if "tokens" in needs and not encoder.has_tokens:
         others = [name for name, row in registry.methods.items() if "tokens" not in method_needs(row, registry)]
-        raise UserError(f"{which} needs tokens and {what} has none: choose another encoder, or method {', '.join(others)}")
+        raise UserError(
+            f"{which} needs tokens and {what} has none: choose another encoder, or method {', '.join(others)}"
+        )
     views = method.views
-    if "views" in needs and views.global_ + views.plain + views.local < 2:
+    whole = views.plain + views.global_
+    if min(views.plain, views.global_, views.local) < 0 or whole + views.local == 0:
+        raise UserError(f"{which} sees no view of a sample; set views.plain=1 or views.global=2")
+    if "views" in needs and whole + views.local < 2:
         raise UserError(f"{which} compares views and has fewer than two; set views.global=2")
+    if not whole and needs & {"teacher", "hidden"}:
+        raise UserError(f"{which} needs more than local views; set views.global=2 or views.plain=1")
     if "hidden" in needs and method.hide is None:
-        raise UserError(f"{which} predicts hidden tokens and hides none; give it a mask: {', '.join(sorted(registry.masks))}")
+        raise UserError(
+            f"{which} predicts hidden tokens and hides none; give it a mask: {', '.join(sorted(registry.masks))}"
+        )
 
 
 def method_needs(method: Method, registry: Registry) -> set[str]:
     """What a method asks of its encoder and views, of "instances", "tokens", "hidden", "views", "teacher"."""
-    return {need for part in method.terms for need in choose("term", part.name, registry.terms).needs}
+    terms = [cast(type[Term], choose("term", part.name, registry.terms)) for part in method.terms]
+    return {need for term in terms for need in term.needs}

@@ -42,7 +42,8 @@ def _label(label: int | str) -> int:
 
 def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
     """Keys [B] int64 of samples [B] int64 in one epoch of one run."""
-    start = _mix(torch.tensor(seed * 1_000_003 + epoch, dtype=torch.int64) + _GOLDEN)
+    run = _signed((seed * 1_000_003 + epoch) % (1 << 64))  # any seed, however large
+    start = _mix(_mix(torch.tensor(run, dtype=torch.int64) + _GOLDEN) + _GOLDEN)  # mixed once, it would be an index's
     return _mix(_mix(indices + _GOLDEN) ^ start)
 
 
@@ -79,7 +80,7 @@ class Draws:
         return _mix(self.keys[:, None] ^ _mix(place * _GOLDEN)[None]).view(len(self.keys), *shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """[B, *shape] float32 in [low, high)."""
+        """[B, *shape] float32 in [0, 1), or in [low, high], where float32 may round up to high."""
         unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
         return unit * (high - low) + low if (low, high) != (0.0, 1.0) else unit
 

@@ -35,7 +35,7 @@ def linear(step: float, steps: float, start: float, end: float) -> float:
 
 
 def warmup_cosine(step: int, steps: int, peak: float, warmup: int, end: float = 0.0) -> float:
-    """Linear from peak/warmup to peak over `warmup` steps (arXiv 1706.02677), then cosine to end at the last step."""
+    """Linear from peak/warmup to peak over `warmup` steps (arXiv 1706.02677), then cosine to end at `steps`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return cosine(step - warmup, steps - warmup, peak, end)

@@ -200,6 +200,7 @@ def loader(batches: Dataset[Step], start: int, stop: int, workers: int, pin: boo
         num_workers=workers,
         pin_memory=pin,
         collate_fn=_same,
+        generator=torch.Generator(),  # else starting a loader would draw from torch's own, which dropout uses
         prefetch_factor=4 if workers else None,
     )
 

@@ -9,7 +9,7 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import batch_moments, mean_over_ranks
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, need_batch, pairs_of, spread
+from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
 
 
 def standardise(z: Tensor) -> Tensor:
@@ -18,6 +18,7 @@ def standardise(z: Tensor) -> Tensor:
     return (z - mean) * (var + 1e-5).rsqrt()
 
 
+@full_precision
 def redundancy(z1: Tensor, z2: Tensor, off_weight: float) -> tuple[Tensor, Tensor]:
     """Σᵢ(1 − Cᵢᵢ)² and λ Σ_{i≠j} C²ᵢⱼ of C = Z₁ᵀZ₂/N, standardised and averaged over the global batch.
 
@@ -45,10 +46,8 @@ class Barlow(Term):
         self.projector = head([encoder.width, inner, inner, out or inner])
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
+        need_batch("barlow", passes)
         z, _ = self.project(passes)
-        need_batch("barlow", len(z[0]))
         parts = [redundancy(z[one], z[two], self.off_weight) for one, two in pairs_of(len(z))]
         on, off = (torch.stack(part).mean() for part in zip(*parts, strict=True))
         return {"loss": on + off, "invariance": on.detach(), "redundancy": off.detach(), "std": spread(z[0])}
-
-

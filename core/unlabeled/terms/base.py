@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from functools import wraps
+from typing import ClassVar, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from unlabeled.collectives import world
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 EmbedAll = Callable[[], Tensor]
 """Instances [samples, D] of the whole training set in sample order, by the current encoder; see Term.prepare."""
@@ -57,14 +60,17 @@ class Term(nn.Module):
         """Before each epoch, for what needs a pass over the data (codes, token ids); keep it in buffers."""
 
     def project(self, passes: Passes, name: str = "projector") -> tuple[list[Tensor], list[Tensor]]:
-        """The named head of every student view and of every teacher view, float32 [M, D] each."""
+        """The named head of every student view, and of every teacher view if the term needs it; float32 [M, D] each."""
         student = [getattr(self, name)(view).float() for view in passes.instances("student")]
+        if "teacher" not in self.needs:
+            return student, []
         if passes.branch == "ema":
             whole = [self.teacher_heads[name](view).float() for view in passes.instances("teacher")]
-        else:  # the same module: its output is used again, its batch statistics move once
-            whole = student[: sum(look.views for look in passes.teacher.values())]
-            whole = [view.detach() for view in whole] if passes.branch == "stop_gradient" else whole
-        return student, whole
+        elif all(look is passes.student[kind][0] for kind, look in passes.teacher.items()):
+            whole = student[: sum(look.views for look in passes.teacher.values())]  # batch statistics move once
+        else:  # the student saw less than the teacher
+            whole = [getattr(self, name)(view).float() for view in passes.instances("teacher")]
+        return student, [view.detach() for view in whole] if passes.branch == "stop_gradient" else whole
 
 
 def pairs_of(views: int) -> list[tuple[int, int]]:
@@ -72,10 +78,23 @@ def pairs_of(views: int) -> list[tuple[int, int]]:
     return [(one, two) for one in range(views) for two in range(one + 1, views)]
 
 
-def need_batch(name: str, rows: int) -> None:
-    """Terms that compare the samples of a batch cannot work on one."""
-    if rows * world() < 2:
-        raise UserError(f"term {name!r} compares the samples of a batch and got only one: raise --batch-size to 2 or more")
+def need_batch(name: str, passes: Passes) -> None:
+    """Terms that compare the samples of a batch cannot work on one; asked before a batch norm would fail on it."""
+    if len(passes.instances("student")[0]) * world() < 2:
+        raise UserError(
+            f"term {name!r} compares the samples of a batch and got only one: raise --batch-size to 2 or more"
+        )
+
+
+def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concatenate[Tensor, P], R]:
+    """A loss outside autocast, which would take every matrix product back to 8 bits, `.float()` or not."""
+
+    @wraps(loss)
+    def exact(z: Tensor, *args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast(z.device.type, enabled=False):
+            return loss(z, *args, **kwargs)
+
+    return exact
 
 
 @torch.no_grad()
@@ -83,5 +102,3 @@ def spread(z: Tensor) -> Tensor:
     """√D × mean standard deviation of ℓ2-normalised rows [M, D]: about 1 when healthy, 0 when collapsed."""
     z = nn.functional.normalize(z.detach().float(), dim=-1)
     return z.std(0, correction=0).mean() * z.shape[-1] ** 0.5
-
-

@@ -13,11 +13,12 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, need_batch, pairs_of, spread
+from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
 
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
 
+@full_precision
 def nt_xent(z: Tensor, temperature: float) -> Tensor:
     """−log exp(ẑᵢ·ẑⱼ/τ) / Σ_{k≠i} exp(ẑᵢ·ẑₖ/τ), mean over anchors i and their positives j.
 
@@ -70,6 +71,6 @@ class Contrast(Term):
         self.projector = head([encoder.width, hidden or encoder.width, out])
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
+        need_batch("contrast", passes)
         z, _ = self.project(passes)
-        need_batch("contrast", len(z[0]))
         return {"loss": nt_xent(torch.stack(z), self.temperature), "std": spread(z[0])}

@@ -31,7 +31,8 @@ class PredictLatent(Term):
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses = []
         for look, whole in passes.masked():
-            assert look.hidden is not None and whole is not None
+            assert look.hidden is not None
+            assert whole is not None
             latent = whole.latent.float()
             goal = F.layer_norm(latent, latent.shape[-1:])
             goal = goal if passes.branch == "shared" else goal.detach()

@@ -82,9 +82,7 @@ class Prototypes(Term):
 
     def temperature(self, clock: Clock) -> float:
         """The teacher's, at this step."""
-        return linear(
-            clock.step, self.warm_epochs * clock.epoch_steps, self.warm_temperature, self.teacher_temperature
-        )
+        return linear(clock.step, self.warm_epochs * clock.epoch_steps, self.warm_temperature, self.teacher_temperature)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         logits, whole = self.project(passes)
@@ -92,8 +90,10 @@ class Prototypes(Term):
         with torch.no_grad():
             probabilities = [((view.detach() - self.centre) / sharp).softmax(-1) for view in whole]
             if self.training:
-                self.pending += batch_mean(torch.stack(whole, 1).detach()).mean(0)
-                self.pending_count += 1
+                mean = batch_mean(torch.stack(whole, 1)).mean(0)
+                good = mean.isfinite().all()  # a step that is skipped must not leave its NaN here
+                self.pending += torch.where(good, mean, 0)
+                self.pending_count += good
             average = batch_mean(torch.stack(probabilities, 1)).mean(0)
             usage = -(average * average.clamp(min=1e-12).log()).sum()
         loss = distillation([view / self.student_temperature for view in logits], probabilities)
@@ -106,5 +106,6 @@ class Prototypes(Term):
 
     def after_step(self, clock: Clock) -> None:
         mean = self.pending / self.pending_count.clamp(min=1)
-        self.centre.copy_(self.centre * self.centre_momentum + mean * (1 - self.centre_momentum))
+        share = (1 - self.centre_momentum) * (self.pending_count > 0)
+        self.centre.lerp_(mean, share)
         self.pending.zero_(), self.pending_count.zero_()

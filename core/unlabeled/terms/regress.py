@@ -55,7 +55,7 @@ class Regress(Term):
         self.predictor = head([out, predictor_hidden or inner, out]) if predictor else nn.Identity()
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
+        need_batch("regress", passes)
         z, target = self.project(passes)
-        need_batch("regress", len(z[0]))
         predicted = [self.predictor(view) for view in z]
         return {"loss": cosine_regression(predicted, target), "std": spread(z[0])}

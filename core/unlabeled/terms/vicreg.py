@@ -9,9 +9,10 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import batch_mean, mean_over_ranks, world
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, need_batch, pairs_of, spread
+from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
 
 
+@full_precision
 def variance_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
     """mean relu(1 − std) and Σ_{i≠j} cov²/D of one view [M, D], unbiased, over the global batch."""
     z = z.float()
@@ -48,8 +49,8 @@ class VICReg(Term):
         self.projector = head([encoder.width, inner, inner, out or inner])
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
+        need_batch("vicreg", passes)
         z, _ = self.project(passes)
-        need_batch("vicreg", len(z[0]))
         agree = torch.stack([(z[one] - z[two]).square().mean() for one, two in pairs_of(len(z))]).mean()
         hinges, covs = zip(*(variance_covariance(view) for view in z), strict=True)
         hinge, cov = torch.stack(hinges).mean(), 2 * torch.stack(covs).mean()

@@ -1,0 +1,266 @@
+"""Commands of a domain: pretrain, inspect, embed, evaluate, and what its plugins add."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from unlabeled.cli.flags import Parser, factory_of, normalise, options_of, plain, take_settings, value_of
+from unlabeled.config import Config, Training, config_from, load_config, recipe_layers
+from unlabeled.contract import Reader
+from unlabeled.errors import UserError, nearest
+from unlabeled.plugins import Registry
+
+READER_FLAGS = {"data", "method", "out", "resume", "config", "set", "help"}
+
+
+def run(registry: Registry, arguments: list[str]) -> int:
+    """Run one command of a domain."""
+    commands: dict[str, Callable[[Registry, list[str]], int]] = {
+        "pretrain": pretrain,
+        "inspect": inspect,
+        "embed": embed,
+        "evaluate": evaluate,
+    }
+    for sentence in registry.broken.values():
+        print(f"warning: {sentence}", file=sys.stderr)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: unlabeled {registry.domain} <command> ...\n")
+        for name, command in commands.items():
+            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}")
+        for name, own in registry.commands.items():
+            print(f"  {name:10} {(own.__doc__ or '').splitlines()[0]}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name in commands:
+        return commands[name](registry, rest)
+    if name in registry.commands:
+        registry.commands[name](rest)
+        return 0
+    raise UserError(f"domain {registry.domain!r} has no command {name!r}; {nearest(name, [*commands, *registry.commands])}")
+
+
+# ---- pretrain
+
+
+def pretrain(registry: Registry, arguments: Sequence[str]) -> int:
+    """Train an encoder on DATA without labels."""
+    from unlabeled.training.folder import RunFolder
+    from unlabeled.training.pretrain import run as train
+
+    config, out, resume = pretrain_config(registry, arguments)
+    folder = RunFolder(out)
+    outcome = train(config, folder, resume=resume)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
+    again = f"unlabeled {registry.domain} pretrain --resume --out {out}"
+    if outcome.signal:
+        print(f"stopped at step {outcome.step} of {outcome.steps} and saved; go on with: {again}")
+        return 128 + outcome.signal
+    print(f"trained {outcome.steps} steps; the encoder is in {folder.encoder}")
+    for alarm in outcome.alarms:
+        print(f"warning: {alarm}")
+    return 0
+
+
+def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Config, str, bool]:
+    """The configuration that flags describe, the run's folder, and whether to resume.
+
+    Later ones win: the method's row, the domain's recipes, the config file (or the resumed run's), flags.
+    """
+    argv, settings = take_settings(normalise(arguments))
+    base = _base(argv)
+    given = base.get("method") or {}
+    name = value_of(argv, "--method.name")
+    if name:
+        given = {"name": name}
+    asks_help = "--help" in argv or "-h" in argv
+    if not given and not asks_help:
+        raise UserError(f"no method chosen: give --method; {nearest('', registry.methods)}")
+    if settings:
+        given = {**given, "set": {**(given.get("set") or {}), **settings}} if isinstance(given, dict) else given
+    layers = recipe_layers(name or str(given.get("name") or "custom"), given, registry) if given else {}
+    parser = _pretrain_parser(registry, argv, base, {k: v for k, v in layers.items() if k != "set"})
+    flags = plain(parser.read(argv))
+    data = flags.pop("data") or base.get("data")
+    if not data:
+        raise UserError(f"no data given: unlabeled {registry.domain} pretrain DATA --method ...")
+    out = flags.pop("out") or _fresh(registry.domain or "", str(given.get("name") or "custom"))
+    resume = flags.pop("resume")
+    reader_name, reader = factory_of(registry, "reader", value_of(argv, "--reader.name") or _name(base, "reader"))
+    sections: dict[str, Any] = {
+        "domain": registry.domain,
+        "data": _absolute(data),
+        "method": given,
+        "reader": {"name": reader_name, **{option: flags[option] for option in options_of(reader)}},
+        "view": flags["view"],
+        "encoder": flags["encoder"],
+        "training": {field: flags[field] for field in options_of(Training)},
+    }
+    return config_from(sections, registry), out, resume
+
+
+def _base(argv: Sequence[str]) -> dict[str, Any]:
+    """What flags start from: the resumed run's configuration, or a config file."""
+    from unlabeled.training.folder import RunFolder
+
+    out, file = value_of(argv, "--out"), value_of(argv, "--config")
+    if "--resume" in argv:
+        if not out:
+            raise UserError("--resume goes on with the run in --out; say which")
+        return RunFolder(out).read_config()
+    return load_config(Path(file)) if file else {}
+
+
+def _pretrain_parser(registry: Registry, argv: Sequence[str], base: dict[str, Any], layers: dict[str, Any]) -> Parser:
+    parser = Parser(f"{registry.domain} pretrain", "Train an encoder on DATA without labels.")
+    parser.add_argument("data", nargs="?", help="files to learn from")
+    parser.add_argument("--method.name", help=f"one of: {', '.join(registry.methods)}")
+    parser.add_argument("--out", help="the run's folder (default: runs/<domain>-<method>-<number>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--config", help="a config.yaml to start from; flags win over it")
+    parser.add_argument("--set", metavar="PART.OPTION=VALUE", help="an option of the method, any number of times")
+    reader_name, reader = factory_of(registry, "reader", value_of(argv, "--reader.name") or _name(base, "reader"))
+    parser.add_argument("--reader.name", default=reader_name, help=f"one of: {', '.join(registry.readers)}")
+    parser.add_factory(reader, None, set())
+    defaults: dict[str, Any] = _without_name(base.get("reader"))
+    for what in ("encoder", "view"):
+        name, factory = factory_of(registry, what, value_of(argv, f"--{what}.name") or _name(base, what))
+        known = getattr(registry, what + "s")
+        parser.add_argument(f"--{what}.name", default=name, help=f"one of: {', '.join(known)}")
+        parser.add_factory(factory, what, set())
+        if name == _name(base, what):
+            defaults |= {f"{what}.{option}": value for option, value in _without_name(base.get(what)).items()}
+    parser.add_factory(Training, None, set())
+    parser.set_defaults({**defaults, **layers, **(base.get("training") or {})})
+    return parser
+
+
+def _name(base: dict[str, Any], what: str) -> str | None:
+    value = base.get(what)
+    return value if isinstance(value, str) or value is None else value.get("name")
+
+
+def _without_name(value: Any) -> dict[str, Any]:
+    return {key: one for key, one in value.items() if key != "name"} if isinstance(value, dict) else {}
+
+
+def _absolute(data: str) -> str:
+    """A path as config.yaml can use it from anywhere; what is no path (a name, a glob) stays."""
+    return str(Path(data).resolve()) if Path(data).exists() else data
+
+
+def _fresh(domain: str, method: str) -> str:
+    """A run folder that is not there yet."""
+    number = 1
+    while Path(f"runs/{domain}-{method}-{number}").exists():
+        number += 1
+    return f"runs/{domain}-{method}-{number}"
+
+
+# ---- inspect, embed, evaluate
+
+
+def inspect(registry: Registry, arguments: Sequence[str]) -> int:
+    """Show what the reader sees in DATA, and what is broken."""
+    argv = normalise(arguments)
+    name, factory = factory_of(registry, "reader", value_of(argv, "--reader.name"))
+    parser = Parser(f"{registry.domain} inspect", "Show what the reader sees in DATA, and what is broken.")
+    parser.add_argument("data", help="files to look at")
+    parser.add_argument("--reader.name", default=name, help=f"one of: {', '.join(registry.readers)}")
+    parser.add_argument("--most", type=int, default=1000, help="samples to try to read")
+    parser.add_factory(factory, None, set())
+    flags = plain(parser.read(argv))
+    reader: Reader = registry.make("reader", name, flags["data"], **{o: flags[o] for o in options_of(factory)})
+    from unlabeled.cli.tables import print_rows
+
+    print(f"{flags['data']}: {len(reader):,} samples")
+    print_rows(reader.summary())
+    for notice in getattr(reader, "notices", ()):
+        print(f"note: {notice}")
+    broken = _try_reading(reader, flags["most"])
+    tried = min(len(reader), flags["most"])
+    print(f"{tried - len(broken):,} of {tried:,} samples tried can be read")
+    for item, reason in broken[:20]:
+        print(f"broken: {item}: {reason}")
+    return 0
+
+
+def _try_reading(reader: Reader, most: int) -> list[tuple[str, str]]:
+    """Name and reason of samples that cannot be read, among the first `most`."""
+    broken = []
+    for index in range(min(len(reader), most)):
+        try:
+            reader[index]
+        except Exception as error:  # that is what inspect is for
+            broken.append((reader.name(index), f"{type(error).__name__}: {error}"))
+    return broken
+
+
+def embed(registry: Registry, arguments: Sequence[str]) -> int:
+    """Write a row of numbers for every sample of DATA: RUN DATA -o FILE."""
+    parser = Parser(f"{registry.domain} embed", "Write a row of numbers for every sample of DATA.")
+    parser.add_argument("run", help="a run's folder, or its encoder folder")
+    parser.add_argument("data", help="files to embed")
+    parser.add_argument("-o", "--output", required=True, help="FILE.parquet, .csv, .npz or .npy")
+    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--device", default="auto")
+    flags = parser.read(normalise(arguments))
+    from unlabeled.embedding import embed as make
+    from unlabeled.embedding_files import write
+    from unlabeled.saved import describe, load
+    from unlabeled.training.distributed import pick_device
+
+    saved = describe(flags.run)
+    _same_domain(registry, saved.domain, flags.run)
+    reader = saved.make_reader(flags.data)
+    made = make(
+        load(flags.run),
+        reader,
+        saved.make_view(),
+        saved.registry,
+        batch_size=flags.batch_size,
+        device=pick_device(flags.device),
+    )
+    write(Path(flags.output), made, reader)
+    count, width = made.instances.shape
+    print(f"{count:,} samples × {width} numbers in {flags.output}")
+    for item in made.broken[:20]:
+        print(f"broken, left out: {item.name}: {item.reason}")
+    return 0
+
+
+def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
+    """Probe a run's frozen features, beside the untrained encoder and the raw data."""
+    parser = Parser(f"{registry.domain} evaluate", "Probe frozen features, beside the untrained encoder and the raw data.")
+    parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
+    parser.add_argument("train", help="labelled data to fit the probes on")
+    parser.add_argument("--label", required=True, help="what to predict")
+    parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", help="also write the result to this file")
+    parser.add_argument("--device", default="auto")
+    flags = parser.read(normalise(arguments))
+    from unlabeled.cli.tables import print_result
+    from unlabeled.evaluation.evaluate import evaluate as measure
+    from unlabeled.saved import describe
+    from unlabeled.training.distributed import pick_device
+
+    runs = [part.strip() for part in flags.run.split(",")]
+    for one in runs:
+        _same_domain(registry, describe(one).domain, one)
+    result = measure(
+        runs, flags.train, label=flags.label, test=flags.test, seeds=flags.seeds, device=pick_device(flags.device)
+    )
+    print_result(result)
+    if flags.json:
+        result.save(Path(flags.json))
+    return 0
+
+
+def _same_domain(registry: Registry, domain: str, run: str) -> None:
+    if domain != registry.domain:
+        raise UserError(f"{run} holds an encoder of domain {domain!r}: use `unlabeled {domain} ...`")

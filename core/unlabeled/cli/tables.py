@@ -1,0 +1,61 @@
+"""Tables on a terminal, in a log and in Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from unlabeled.evaluation.evaluate import Result, Row
+
+Cells = Sequence[dict[str, str]]
+
+
+def print_rows(rows: Cells) -> None:
+    """Rows with the same keys as a table: drawn on a terminal, plain text elsewhere."""
+    if not rows:
+        return
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*row.values())
+        Console().print(table, markup=False)
+        return
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for row in [{name: name for name in rows[0]}, *rows]:
+        print("  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip())
+
+
+def figure(row: Row) -> str:
+    """mean ± deviation over seeds."""
+    return f"{row.mean:.4f}" + (f" ± {row.spread:.4f}" if len(row.values) > 1 else "")
+
+
+def result_rows(result: Result) -> list[dict[str, str]]:
+    """A line for each kind of features, a column for each probe and metric."""
+    columns = list(dict.fromkeys((row.probe, row.metric) for row in result.rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in result.rows:
+        cells.setdefault(row.features, {})[f"{row.probe} {row.metric}"] = figure(row)
+    names = [f"{probe} {metric}" for probe, metric in columns]
+    return [{"features": name, **{one: found.get(one, "") for one in names}} for name, found in cells.items()]
+
+
+def print_result(result: Result) -> None:
+    """An evaluation as a table, with what it was measured on."""
+    print(f"label {result.label}: probes fitted on {result.train}, tested on {result.test}; {result.seeds} seeds")
+    print_rows(result_rows(result))
+    if result.majority is not None:
+        print(f"always the commonest class: accuracy {result.majority:.4f}")
+
+
+def markdown(rows: Cells) -> str:
+    """Rows with the same keys as a Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(row[name] for name in names) + " |" for row in rows]) + "\n"

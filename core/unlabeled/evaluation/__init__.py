@@ -1,0 +1,1 @@
+"""How good frozen features are, always beside the untrained encoder and the raw data."""

@@ -1,0 +1,193 @@
+"""Trained runs beside their mandatory baselines: the same encoder untrained, and the data with no encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlabeled.contract import Encoder, Reader
+from unlabeled.embedding import embed
+from unlabeled.errors import UserError
+from unlabeled.evaluation.probes import Features, Labels, Split, knn_probe, linear_probe
+from unlabeled.saved import Saved, describe, load
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result: features, probe, metric, and the values over seeds."""
+
+    features: str
+    probe: str
+    metric: str
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; nothing with one."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Every row of an evaluation, and what it was measured on."""
+
+    rows: tuple[Row, ...]
+    train: str
+    test: str
+    label: str
+    seeds: int
+    majority: float | None  # accuracy of always saying the commonest class; None for numbers
+
+    def save(self, path: Path) -> None:
+        """Write JSON."""
+        rows = [{**asdict(row), "mean": row.mean, "spread": row.spread if row.spread == row.spread else None} for row in self.rows]
+        path.write_text(json.dumps({**asdict(self), "rows": rows}, indent=1) + "\n")
+
+    def value(self, features: str, probe: str, metric: str) -> Row:
+        """The row of that name."""
+        return next(r for r in self.rows if (r.features, r.probe, r.metric) == (features, probe, metric))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Rows to fit and to test on, for one seed, of one or two readers."""
+
+    train: Reader
+    test: Reader
+    train_rows: Any
+    test_rows: Any
+    train_labels: Labels
+    test_labels: Labels
+
+    def split(self, features: Callable[[Reader], Features]) -> Split:
+        fit = features(self.train)
+        other = fit if self.test is self.train else features(self.test)
+        return Split(fit[self.train_rows], self.train_labels, other[self.test_rows], self.test_labels)
+
+
+def evaluate(
+    runs: Sequence[str | Path],
+    train: str,
+    *,
+    label: str,
+    test: str | None = None,
+    seeds: int = 3,
+    device: torch.device | None = None,
+) -> Result:
+    """Probe runs of one domain and encoder, the encoder untrained, and raw features.
+
+    Args:
+        runs: run folders, say one a pre-training seed; each is probed with every seed.
+        train, test: data for the probe; without test a fifth of train is kept for it, another one each seed.
+        label: what the reader calls the label.
+        seeds: of the untrained encoder, of inner validation splits, and of the split where there is no test.
+
+    Raises:
+        UserError: labels that do not fit, an encoder of another domain, unreadable data.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds must be at least 1, not {seeds}")
+    saved = [describe(run) for run in runs]
+    for other in saved[1:]:
+        if (other.domain, other.encoder) != (saved[0].domain, saved[0].encoder):
+            raise UserError(f"{runs[0]} and a later run hold different encoders; evaluate them one by one")
+    one = saved[0]
+    reader = one.make_reader(train)
+    tester = one.make_reader(test) if test else reader
+    labels, test_labels = _labels(reader, tester, label)
+    tasks = [_task(reader, tester, labels, test_labels, seed) for seed in range(seeds)]
+    rows: list[Row] = []
+    trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
+    name = "trained" + (f" ({one.method})" if one.method else "")
+    rows += _probe(name, [(task.split(f), seed) for f in trained for seed, task in enumerate(tasks)])
+    fresh = [_features(one.make_encoder(seed=1000 + seed), one, device) for seed in range(seeds)]
+    rows += _probe("untrained", [(task.split(f), seed) for seed, (f, task) in enumerate(zip(fresh, tasks, strict=True))])
+    if reader.raw() is not None:
+        rows += _probe("raw", [(task.split(_raw), seed) for seed, task in enumerate(tasks)])
+    return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]))
+
+
+def _raw(reader: Reader) -> Features:
+    raw = reader.raw()
+    assert raw is not None
+    return raw
+
+
+def _features(encoder: Encoder, saved: Saved, device: torch.device | None) -> Callable[[Reader], Features]:
+    """Instances of all of a reader's samples, computed once a reader."""
+    done: dict[int, Features] = {}
+
+    def of(reader: Reader) -> Features:
+        if id(reader) not in done:
+            made = embed(encoder, reader, saved.make_view(), saved.registry, device=device)
+            if made.broken:
+                raise UserError(
+                    f"{len(made.broken)} samples cannot be read, the first is {made.broken[0].name} "
+                    f"({made.broken[0].reason}); remove them before an evaluation"
+                )
+            done[id(reader)] = made.instances.numpy()
+        return done[id(reader)]
+
+    return of
+
+
+def _probe(name: str, splits: Sequence[tuple[Split, int]]) -> list[Row]:
+    """Rows of every probe and metric over the splits."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for split, seed in splits:
+        for probe, scores in (("linear", linear_probe(split, seed)), ("knn", knn_probe(split))):
+            for metric, value in scores.items():
+                found.setdefault((probe, metric), []).append(value)
+    return [Row(name, probe, metric, tuple(values)) for (probe, metric), values in found.items()]
+
+
+def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labels, Labels]:
+    """Class numbers (int64) or targets (float64) of both.
+
+    Raises:
+        UserError: fewer than two classes, or test classes that training rows do not have.
+    """
+    train = np.asarray(reader.labels(label))
+    test = train if tester is reader else np.asarray(tester.labels(label))
+    if train.dtype.kind == "f":
+        for what, values in (("train", train), ("test", test)):
+            if not np.isfinite(values).all():
+                raise UserError(f"label {label!r} is missing in {int((~np.isfinite(values)).sum())} rows of the {what} data; remove them")
+        return train.astype(np.float64), test.astype(np.float64)
+    classes = np.unique(train)
+    if len(classes) < 2:
+        raise UserError(f"label {label!r} has one class only ({classes[0]}); a probe needs two")
+    unknown = np.setdiff1d(np.unique(test), classes)
+    if len(unknown):
+        raise UserError(
+            f"label {label!r} of the test data has {str(unknown[0])!r}, which the training data do not; "
+            f"theirs are {', '.join(map(repr, map(str, classes[:5])))}"
+        )
+    return np.searchsorted(classes, train), np.searchsorted(classes, test)
+
+
+def _task(reader: Reader, tester: Reader, labels: Labels, test_labels: Labels, seed: int) -> _Task:
+    if tester is not reader:
+        return _Task(reader, tester, slice(None), slice(None), labels, test_labels)
+    from sklearn.model_selection import train_test_split
+
+    few = labels.dtype.kind == "f" or np.bincount(labels).min() < 2
+    rows = np.arange(len(labels))
+    fit, other = train_test_split(rows, test_size=0.2, random_state=seed, stratify=None if few else labels)
+    return _Task(reader, tester, fit, other, labels[fit], labels[other])
+
+
+def _majority(task: _Task) -> float | None:
+    if task.train_labels.dtype.kind == "f":
+        return None
+    return float((task.test_labels == np.bincount(task.train_labels).argmax()).mean())

@@ -1,0 +1,109 @@
+"""Probes of frozen features: logistic or ridge regression and k nearest neighbours. No label touches the encoder."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Features = NDArray[np.float32]  # [n, D]
+Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64)
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+"""Inverse regularisation strengths tried on the inner validation split."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features and labels to fit on and to test on."""
+
+    train: Features
+    train_labels: Labels
+    test: Features
+    test_labels: Labels
+
+    @property
+    def regression(self) -> bool:
+        return self.train_labels.dtype.kind == "f"
+
+
+def standardised(split: Split) -> Split:
+    """Columns scaled by the mean and deviation of the training rows alone."""
+    mean, deviation = split.train.mean(0), split.train.std(0)
+    scale = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+    return Split((split.train - mean) / scale, split.train_labels, (split.test - mean) / scale, split.test_labels)
+
+
+def linear_probe(split: Split, seed: int) -> dict[str, float]:
+    """Logistic regression (ridge for numbers); its strength is chosen on a fifth of the training rows, never on test.
+
+    Returns:
+        accuracy, and auc for two classes; r2 for numbers.
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.metrics import r2_score, roc_auc_score
+
+    split = standardised(split)
+    inner, outer = _inner(split.train_labels, seed, split.regression)
+
+    def fit(strength: float, rows: Any) -> Any:
+        if split.regression:
+            model = Ridge(alpha=1 / strength)
+        else:
+            model = LogisticRegression(C=strength, max_iter=500)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lbfgs at its limit: the probe's strength is what validation chooses
+            return model.fit(split.train[rows], split.train_labels[rows])
+
+    scores = [fit(one, inner).score(split.train[outer], split.train_labels[outer]) for one in PENALTIES]
+    best = fit(PENALTIES[int(np.argmax(scores))], slice(None))
+    if split.regression:
+        return {"r2": float(r2_score(split.test_labels, best.predict(split.test)))}
+    result = {"accuracy": float(best.score(split.test, split.test_labels))}
+    if len(best.classes_) == 2 and len(np.unique(split.test_labels)) == 2:
+        result["auc"] = float(roc_auc_score(split.test_labels, best.decision_function(split.test)))
+    return result
+
+
+def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
+    """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978).
+
+    Returns:
+        accuracy; r2 for numbers.
+    """
+    split = standardised(split)
+    train = torch.nn.functional.normalize(torch.from_numpy(split.train), dim=-1)
+    test = torch.nn.functional.normalize(torch.from_numpy(split.test), dim=-1)
+    labels = torch.from_numpy(split.train_labels)
+    k = min(k, len(train))
+    guesses = []
+    for rows in test.split(chunk):  # the whole similarity matrix may not fit
+        similarity, nearest = (rows @ train.T).topk(k, dim=1)
+        weight = (similarity / temperature).softmax(1)
+        if split.regression:
+            guesses.append((weight.double() * labels[nearest]).sum(1))
+        else:
+            votes = torch.zeros(len(rows), int(labels.max()) + 1)
+            guesses.append(votes.scatter_add_(1, labels[nearest], weight).argmax(1))
+    guess = torch.cat(guesses).numpy()
+    if split.regression:
+        from sklearn.metrics import r2_score
+
+        return {"r2": float(r2_score(split.test_labels, guess))}
+    return {"accuracy": float((guess == split.test_labels).mean())}
+
+
+def _inner(labels: Labels, seed: int, regression: bool) -> tuple[Labels, Labels]:
+    """Rows to fit and rows to choose by: four fifths and one, classes in proportion where each has two rows."""
+    from sklearn.model_selection import train_test_split
+
+    rows = np.arange(len(labels))
+    few = regression or np.bincount(labels).min(initial=2, where=np.bincount(labels) > 0) < 2 or len(labels) < 50
+    chosen: tuple[Labels, Labels] = train_test_split(
+        rows, test_size=0.2, random_state=seed, stratify=None if few else labels
+    )
+    return chosen

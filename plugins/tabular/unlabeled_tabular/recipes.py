@@ -1,0 +1,28 @@
+"""Configurations that suit tables of a thousand to a million rows; set by their papers and by sense, not by labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "default": {"epochs": 20, "batch_size": 256, "lr": 1e-3, "weight_decay": 1e-5, "warmup": 0.1},
+    # Columns of a table are few and say much of each other: at .75 too little is left to predict from.
+    "mae": {"weight_decay": 1e-5, "beta2": 0.999, "set": {"random.ratio": 0.5}},
+    # T-JEPA, arXiv 2410.05016: scattered columns (nearness means nothing), small contexts.
+    "ijepa": {
+        "weight_decay": 1e-5,
+        "weight_decay_end": None,
+        "set": {
+            "context_targets.shape": "scattered",
+            "context_targets.scale": [0.1, 0.4],
+            "context_targets.context": [0.3, 0.9],
+        },
+    },
+    # Tables have far fewer kinds of rows than the web has of images; teachers as young as short runs need.
+    "dino": {
+        "weight_decay": 1e-5,
+        "weight_decay_end": None,
+        "set": {"prototypes.prototypes": 256, "prototypes.warm_epochs": 5, "ema.momentum": 0.99, "views.local": 4},
+    },
+}

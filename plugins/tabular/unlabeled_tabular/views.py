@@ -1,0 +1,146 @@
+"""Random views of table rows. New values come from the columns' own marginals, missing cells at their own rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlabeled.contract import Batch, Facts, Kind, View
+from unlabeled.errors import UserError
+from unlabeled.randomness import Draws
+from unlabeled_tabular import schema
+
+
+class Marginals:
+    """Independent draws of whole rows from the facts' quantile grids and category frequencies."""
+
+    def __init__(self, facts: Facts):
+        numeric, categorical = schema.numeric(facts), schema.categorical(facts)
+        grids = [schema.standardise(one, facts["numbers"], np.array(one["grid"])) for one in numeric]
+        width = max(schema.sizes(facts), default=2)
+        shares = np.zeros((len(categorical), width))
+        for place, one in enumerate(categorical):
+            shares[place, : len(one["frequencies"])] = one["frequencies"]
+        ends = shares.cumsum(1)
+        self._parts = {
+            "grid": torch.from_numpy(np.array(grids, np.float32).reshape(len(numeric), schema.GRID)),  # [n_num, GRID]
+            "missing": torch.tensor([one["missing"] for one in numeric], dtype=torch.float32),  # [n_num]
+            "ends": torch.from_numpy(ends.astype(np.float32)),  # [n_cat, codes] cumulative frequencies
+            "last": torch.from_numpy((shares > 0).cumsum(1).argmax(1)),  # [n_cat] the last code that occurs
+        }
+        self._moved: dict[torch.device, dict[str, Tensor]] = {}
+
+    def columns(self) -> int:
+        return len(self._parts["grid"]) + len(self._parts["ends"])
+
+    def draw(self, draws: Draws, device: torch.device) -> Batch:
+        """A batch in the reader's format, every cell from its column's marginal."""
+        if device not in self._moved:
+            self._moved[device] = {name: part.to(device) for name, part in self._parts.items()}
+        part = self._moved[device]
+        n_num, n_cat = len(part["grid"]), len(part["ends"])
+        missing = draws.uniform(n_num) < part["missing"]
+        place = draws.integers(0, schema.GRID, n_num)
+        numbers = part["grid"].expand(len(draws), -1, -1).gather(2, place[..., None])[..., 0]
+        chance = draws.uniform(n_cat).T.contiguous()  # [n_cat, B]
+        codes = torch.searchsorted(part["ends"], chance, right=True).T
+        return {
+            "numbers": numbers.masked_fill(missing, 0.0),
+            "missing": missing,
+            "codes": torch.minimum(codes, part["last"]),  # rounding may leave the sum a hair below the chance
+        }
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_moved": {}}
+
+
+def replace(batch: Batch, new: Batch, where: Tensor) -> Batch:
+    """The batch with cells of `new` where [B, N] says so."""
+    n_num = batch["numbers"].shape[1]
+    return {
+        **batch,
+        "numbers": torch.where(where[:, :n_num], new["numbers"], batch["numbers"]),
+        "missing": torch.where(where[:, :n_num], new["missing"], batch["missing"]),
+        "codes": torch.where(where[:, n_num:], new["codes"], batch["codes"]),
+    }
+
+
+def some(draws: Draws, columns: int, count: int) -> Tensor:
+    """[B, N] bool: `count` columns of each row, uniformly."""
+    return draws.uniform(columns).argsort(dim=1, stable=True).argsort(1) < count
+
+
+def _share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} is a share: between 0 and 1, not {value}")
+    return value
+
+
+class Scarf(View):
+    """Replaces round(share × columns) cells of a row by draws from their marginals (SCARF, arXiv 2106.15147).
+
+    The paper corrupts one of two views; here every global view is, so that views are alike. Local views keep
+    half as many cells. Plain and whole views are the data.
+    """
+
+    def __init__(self, facts: Facts, *, share: float = 0.6):
+        self._marginals, self._share = Marginals(facts), _share("share", share)
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        if kind in ("plain", "whole"):
+            return batch
+        share = self._share if kind == "global" else (1 + self._share) / 2
+        columns = self._marginals.columns()
+        where = some(draws, columns, round(share * columns))
+        return replace(batch, self._marginals.draw(draws, where.device), where)
+
+
+class SwapNoise(View):
+    """Replaces each cell by a draw from its marginal with the probability (VIME's corruption, NeurIPS 2020).
+
+    Local views keep half as many cells. Plain and whole views are the data.
+    """
+
+    def __init__(self, facts: Facts, *, probability: float = 0.3):
+        self._marginals, self._probability = Marginals(facts), _share("probability", probability)
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        if kind in ("plain", "whole"):
+            return batch
+        probability = self._probability if kind == "global" else (1 + self._probability) / 2
+        where = draws.chance(probability, self._marginals.columns())
+        return replace(batch, self._marginals.draw(draws, where.device), where)
+
+
+class ColumnSubset(View):
+    """Keeps round(keep × columns) cells of a row, at least one; the others are not there (SubTab, arXiv 2110.04361).
+
+    Local views keep half as many. Plain and whole views are the data.
+    """
+
+    def __init__(self, facts: Facts, *, keep: float = 0.75):
+        self._columns, self._keep = len(facts["columns"]), _share("keep", keep)
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        if kind in ("plain", "whole"):
+            return batch
+        keep = self._keep if kind == "global" else self._keep / 2
+        return {**batch, "kept": some(draws, self._columns, max(1, round(keep * self._columns)))}
+
+
+class Unchanged(View):
+    """The data as they are, for methods that hide instead."""
+
+    def __init__(self, facts: Facts):
+        del facts
+
+
+VIEWS: Mapping[str, type[View]] = {
+    "scarf": Scarf,
+    "swap_noise": SwapNoise,
+    "column_subset": ColumnSubset,
+    "none": Unchanged,
+}
