@@ -29,7 +29,8 @@ class Look:
 
     @property
     def instances(self) -> Tensor:  # [K, M, D]
-        return self.encoded.instances.unflatten(0, (self.views, -1))
+        instances = self.encoded.instances
+        return instances.reshape(self.views, -1, instances.shape[-1])
 
     @property
     def seen(self) -> Tensor:  # [K × B, N] bool

@@ -15,10 +15,12 @@ from torch import Tensor
 
 
 def world() -> int:
+    """How many processes train together; 1 without torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Which of them this one is."""
     return dist.get_rank() if world() > 1 else 0
 
 

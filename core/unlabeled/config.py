@@ -1,6 +1,6 @@
 """A run as plain data: what config.yaml holds, flags set and Python passes are one and the same.
 
-    domain, data, reader {name, options}, view {name, options}, encoder {name, options}, method, training
+domain, data, reader {name, options}, view {name, options}, encoder {name, options}, method, training
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlabeled.contract import Batch, Encoder, Kind, Reader, View, to_device
+from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, View, to_device
 from unlabeled.data.batches import Broken
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
@@ -59,7 +59,8 @@ def whole_batches(
 @torch.no_grad()
 def encode(encoder: Encoder, batch: Batch, device: torch.device) -> Tensor:
     """Instances [M, D] float32 of one undisturbed batch."""
-    return encoder(encoder.tokenize(to_device(batch, device))).instances.float()
+    encoded: Encoded = encoder(encoder.tokenize(to_device(batch, device)))
+    return encoded.instances.float()
 
 
 def embed(

@@ -9,7 +9,7 @@ import numpy as np
 from unlabeled.contract import Reader
 from unlabeled.embedding import Embedded
 from unlabeled.errors import UserError
-from unlabeled.training.files import write_whole
+from unlabeled.files import write_whole
 
 SUFFIXES = (".parquet", ".csv", ".npz", ".npy")
 
@@ -33,7 +33,9 @@ def write(path: Path, embedded: Embedded, reader: Reader) -> None:
     elif path.suffix == ".parquet":
         _parquet(path, names, values)
     else:
-        raise UserError(f"cannot write embeddings as {path.suffix or 'a file without suffix'!r}; there are: {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"cannot write embeddings as {path.suffix or 'a file without suffix'!r}; there are: {', '.join(SUFFIXES)}"
+        )
 
 
 def _parquet(path: Path, names: list[str], values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> None:

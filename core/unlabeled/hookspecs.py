@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # listing plugins must not cost an import of torch
 
 hookspec, hookimpl = pluggy.HookspecMarker("unlabeled"), pluggy.HookimplMarker("unlabeled")
 
-# mypy: a hook specification has no body to return from
+# A hook specification has no body to return from.
 # mypy: disable-error-code="empty-body"
 
 

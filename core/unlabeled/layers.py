@@ -129,7 +129,9 @@ class TransformerPredictor(Predictor):
         self.blank = nn.Parameter(torch.zeros(width))
         self.trunk = Trunk(width, depth)
         self.leave = nn.Linear(width, out_width)
-        _init(self.enter), _init(self.leave), nn.init.normal_(self.blank, std=0.02)
+        for layer in (self.enter, self.leave):
+            _init(layer)
+        nn.init.normal_(self.blank, std=0.02)
 
     def forward(self, latent: Tensor, tokens: Tokens, seen: Tensor, wanted: Tensor) -> Tensor:
         x = torch.where(seen[..., None] & ~wanted[..., None], self.enter(latent), self.blank.to(latent.dtype))

@@ -30,6 +30,8 @@ class Hidden:
 
 
 class Mask(Protocol):
+    """Says which tokens are hidden, and which of these are to be predicted."""
+
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden: ...
 
 

@@ -45,9 +45,7 @@ class Saved:
 
     def make_reader(self, source: str) -> Reader:
         """A reader of other data with what was fitted on the training data."""
-        reader: Reader = self.registry.make(
-            "reader", self.reader.name, source, facts=self.facts, **self.reader.options
-        )
+        reader: Reader = self.registry.make("reader", self.reader.name, source, facts=self.facts, **self.reader.options)
         return reader
 
     def make_view(self) -> View:
@@ -60,7 +58,7 @@ def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, s
     """Write an encoder's folder whole: weights first, then the description that makes it loadable."""
     from safetensors.torch import save
 
-    from unlabeled.training.files import write_text, write_whole
+    from unlabeled.files import write_text, write_whole
 
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     write_whole(folder / "encoder.safetensors", lambda file: file.write(save(state)))
@@ -88,7 +86,9 @@ def describe(run: str | Path) -> Saved:
     try:
         data: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
         if data["format"] != FORMAT:
-            raise UserError(f"{folder} was written by unlabeled {data['unlabeled']}, in a format this version cannot read")
+            raise UserError(
+                f"{folder} was written by unlabeled {data['unlabeled']}, in a format this version cannot read"
+            )
         return Saved(
             data["domain"],
             Named.of(data["encoder"]),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
 from unlabeled.contract import (
     Batch,
     Encoded,

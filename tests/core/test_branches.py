@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+
 from toy import look, passes
 from unlabeled.branches import Passes, Teacher, follow
 from unlabeled.schedules import Clock

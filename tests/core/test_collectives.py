@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+
 from toy import ToyEncoder, keys, method, views
 from unlabeled.collectives import (
     batch_mean,

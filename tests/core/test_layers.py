@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+
 from unlabeled.contract import Tokens
 from unlabeled.layers import BatchNorm, Place, TransformerPredictor, Trunk, head, mean_of, synchronised
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import BlockMask, ContextTargets, Hidden, Mask, RandomMask, box_distance
@@ -188,14 +189,19 @@ def test_a_block_without_aspect_is_what_is_nearest_to_one_of_its_tokens(sides: t
 
 
 def test_aspect_bounds_the_ratio_of_a_blocks_sides() -> None:
-    tokens = grid(40, 40, samples=40)
-    out = BlockMask(0.04, aspect=4.0)(tokens, draws(40))
-    sides = torch.stack([torch.stack([row.view(40, 40).any(1 - axis).sum() for axis in (0, 1)]) for row in out.hidden])
-    inner = (sides.min(1).values > 4) & (sides.prod(1) <= 2.2 * 64)
-    ratio = sides.max(1).values / sides.min(1).values
-    assert inner.sum() > 20
-    assert ratio[inner].max() <= 4.0
-    assert ratio.max() > 2.0
+    out = BlockMask(1 / 64, aspect=4.0)(grid(64, 64, samples=60), draws(60))
+    blocks = [row.view(64, 64) for row in out.hidden]
+    inner = [row for row in blocks if not (row[0] | row[-1] | row[:, 0] | row[:, -1]).any()]
+    ratio = torch.stack([row.any(1).sum() / row.any(0).sum() for row in inner])
+    assert len(inner) > 20
+    assert ratio.max() > 2
+    assert ratio.min() < 1 / 2
+    assert ratio.maximum(1 / ratio).max() <= 6, "16 × 4 and a ring of its own"
+
+
+def test_ties_fall_at_random() -> None:
+    share = BlockMask(0.4)(grid(5, samples=2000), draws(2000)).hidden.float().mean(0)
+    assert abs(share[0] - share[4]) < 5 * math.sqrt(2 * 0.3 / 2000), "two of five: the centre and a neighbour"
 
 
 def test_box_distance_starts_at_a_valid_token() -> None:

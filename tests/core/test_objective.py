@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor, nn
+
 from toy import CLOCK, SMALL, ToyEncoder, keys, method, views
 from unlabeled.contract import Batch, Kind
 from unlabeled.errors import UserError

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from packaging.markers import Marker  # pytest depends on it
+
 from unlabeled import plugins, requirements
 from unlabeled.contract import Batch
 from unlabeled.errors import UserError

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+
 from unlabeled.randomness import Draws, sample_keys
 
 

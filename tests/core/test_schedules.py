@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from unlabeled.schedules import Clock, cosine, linear, warmup_cosine
 
 

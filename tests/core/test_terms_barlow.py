@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+
 from toy import ToyEncoder, compare, passes, slow
 from unlabeled.errors import UserError
 from unlabeled.terms.barlow import Barlow, redundancy, standardise

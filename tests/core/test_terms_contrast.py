@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+
 from toy import ToyEncoder, compare, passes, slow, unit
 from unlabeled.errors import UserError
 from unlabeled.terms import contrast

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_terms_rebuild import alone, scene
 from torch import Tensor
+
+from test_terms_rebuild import alone, scene
 from toy import CLOCK, ToyEncoder, compare
 from unlabeled.branches import Branch, Look, Passes
 from unlabeled.contract import Encoded, Tokens

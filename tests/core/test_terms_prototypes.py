@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+
 from toy import CLOCK, ToyEncoder, compare, passes, slow, unit
 from unlabeled.schedules import Clock
 from unlabeled.terms.base import Term

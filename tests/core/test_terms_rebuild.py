@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+
 from toy import CLOCK, ToyEncoder, compare
 from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
 from unlabeled.branches import Branch, Look, Passes
 from unlabeled.contract import Batch, Encoded, Encoder, Kind, Tokens
 from unlabeled.layers import Place, Trunk, mean_of

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest_training import environment, metrics
 from safetensors.torch import load_file
+
+from conftest_training import environment, metrics
 
 LINE = (
     "toy pretrain digits --method dino --steps 45 --batch-size 64 --accumulate 2 --checkpoint-every 4 "

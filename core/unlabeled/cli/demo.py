@@ -32,7 +32,7 @@ def _recipe(wanted: str | None) -> tuple[str, dict[str, Any]]:
         recipe = plugins.load(name).recipes.get("demo")
         if recipe:
             return name, dict(recipe)
-    raise UserError(f"no demo in {', '.join(names) or 'no domain'}; install one: pip install \"unlabeled[all]\"")
+    raise UserError(f'no demo in {", ".join(names) or "no domain"}; install one: pip install "unlabeled[all]"')
 
 
 def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:

@@ -76,6 +76,8 @@ def _pairs() -> bool:
             __import__(name)
             print(f"{name:10} {version(name)}")
         except Exception as error:  # a wheel for another torch fails in many ways
-            print(f"{name:10} {version(name)} does not import beside this torch ({error}); reinstall unlabeled with its extra")
+            print(
+                f"{name:10} {version(name)} does not import beside this torch ({error}); reinstall unlabeled with its extra"
+            )
             healthy = False
     return healthy

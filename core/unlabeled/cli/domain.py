@@ -40,7 +40,9 @@ def run(registry: Registry, arguments: list[str]) -> int:
     if name in registry.commands:
         registry.commands[name](rest)
         return 0
-    raise UserError(f"domain {registry.domain!r} has no command {name!r}; {nearest(name, [*commands, *registry.commands])}")
+    raise UserError(
+        f"domain {registry.domain!r} has no command {name!r}; {nearest(name, [*commands, *registry.commands])}"
+    )
 
 
 # ---- pretrain
@@ -235,7 +237,9 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
 
 def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     """Probe a run's frozen features, beside the untrained encoder and the raw data."""
-    parser = Parser(f"{registry.domain} evaluate", "Probe frozen features, beside the untrained encoder and the raw data.")
+    parser = Parser(
+        f"{registry.domain} evaluate", "Probe frozen features, beside the untrained encoder and the raw data."
+    )
     parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
     parser.add_argument("train", help="labelled data to fit the probes on")
     parser.add_argument("--label", required=True, help="what to predict")

@@ -29,8 +29,8 @@ class Parser(ArgumentParser):
         super().__init__(prog=f"unlabeled {command}", description=description, exit_on_error=False)
         self.lists: dict[str, str] = {}  # flag -> "list" or "mapping", for the comma syntax
 
-    def format_help(self) -> str:
-        text = re.sub(r"--[\w.]+", lambda found: found[0].replace("_", "-"), super().format_help())
+    def format_help(self, *formatter: Any) -> str:
+        text = re.sub(r"--[\w.]+", lambda found: found[0].replace("_", "-"), super().format_help(*formatter))
         text = re.sub(r"--(encoder|view|reader|method)\.name", r"--\1", text)
         text = re.sub(r"\s+\[--(encoder|view) CONFIG\]", "", text)
         text = re.sub(r"\n  --(encoder|view) CONFIG .*", "", text)

@@ -18,7 +18,7 @@ def show_plugins(arguments: list[str]) -> int:
         state = f"missing {', '.join(plugin.missing)}; mend it with: {plugin.mend}" if plugin.missing else "ok"
         print(f"{plugin.name:16} {plugin.distribution:28} {state}")
     if not found:
-        print(f"no plugins in entry-point group {plugins.GROUP!r}; pip install \"unlabeled[tabular]\" brings one")
+        print(f'no plugins in entry-point group {plugins.GROUP!r}; pip install "unlabeled[tabular]" brings one')
     if not verbose:
         return 0
     for domain in sorted({plugin.domain for plugin in found}):
@@ -64,5 +64,3 @@ def show_methods(arguments: list[str]) -> int:
     ]
     print_rows(rows)
     return 0
-
-

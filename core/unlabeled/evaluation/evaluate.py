@@ -50,7 +50,10 @@ class Result:
 
     def save(self, path: Path) -> None:
         """Write JSON."""
-        rows = [{**asdict(row), "mean": row.mean, "spread": row.spread if row.spread == row.spread else None} for row in self.rows]
+        rows = [
+            {**asdict(row), "mean": row.mean, "spread": row.spread if row.spread == row.spread else None}
+            for row in self.rows
+        ]
         path.write_text(json.dumps({**asdict(self), "rows": rows}, indent=1) + "\n")
 
     def value(self, features: str, probe: str, metric: str) -> Row:
@@ -111,7 +114,9 @@ def evaluate(
     name = "trained" + (f" ({one.method})" if one.method else "")
     rows += _probe(name, [(task.split(f), seed) for f in trained for seed, task in enumerate(tasks)])
     fresh = [_features(one.make_encoder(seed=1000 + seed), one, device) for seed in range(seeds)]
-    rows += _probe("untrained", [(task.split(f), seed) for seed, (f, task) in enumerate(zip(fresh, tasks, strict=True))])
+    rows += _probe(
+        "untrained", [(task.split(f), seed) for seed, (f, task) in enumerate(zip(fresh, tasks, strict=True))]
+    )
     if reader.raw() is not None:
         rows += _probe("raw", [(task.split(_raw), seed) for seed, task in enumerate(tasks)])
     return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]))
@@ -162,7 +167,9 @@ def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labels, Labels]
     if train.dtype.kind == "f":
         for what, values in (("train", train), ("test", test)):
             if not np.isfinite(values).all():
-                raise UserError(f"label {label!r} is missing in {int((~np.isfinite(values)).sum())} rows of the {what} data; remove them")
+                raise UserError(
+                    f"label {label!r} is missing in {int((~np.isfinite(values)).sum())} rows of the {what} data; remove them"
+                )
         return train.astype(np.float64), test.astype(np.float64)
     classes = np.unique(train)
     if len(classes) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import ClassVar, Concatenate, ParamSpec, TypeVar
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Branch, Passes, Teacher
-from unlabeled.collectives import world
+from unlabeled.collectives import batch_moments, world
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 EmbedAll = Callable[[], Tensor]
 """Instances [samples, D] of the whole training set in sample order, by the current encoder; see Term.prepare."""
@@ -90,7 +92,7 @@ def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concat
     """A loss outside autocast, which would take every matrix product back to 8 bits, `.float()` or not."""
 
     @wraps(loss)
-    def exact(z: Tensor, *args: P.args, **kwargs: P.kwargs) -> R:
+    def exact(z: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with torch.autocast(z.device.type, enabled=False):
             return loss(z, *args, **kwargs)
 
@@ -101,4 +103,4 @@ def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concat
 def spread(z: Tensor) -> Tensor:
     """√D × mean standard deviation of ℓ2-normalised rows [M, D]: about 1 when healthy, 0 when collapsed."""
     z = nn.functional.normalize(z.detach().float(), dim=-1)
-    return z.std(0, correction=0).mean() * z.shape[-1] ** 0.5
+    return batch_moments(z)[1].sqrt().mean() * math.sqrt(z.shape[-1])

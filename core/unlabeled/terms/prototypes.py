@@ -54,8 +54,10 @@ class Prototypes(Term):
 
     needs = frozenset({"instances", "views", "teacher"})
     tracked = ("projector",)
+    projector: PrototypeHead
     centre: Tensor  # [K]
     pending: Tensor  # [K] sum of teacher means over the micro-batches of a step
+    pending_count: Tensor  # []
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from unlabeled.errors import UserError
-from unlabeled.training.files import write_whole
+from unlabeled.files import write_whole
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8})\.pt")

@@ -9,8 +9,8 @@ from typing import Any
 
 from unlabeled.config import Config, load_config
 from unlabeled.errors import UserError
+from unlabeled.files import write_text
 from unlabeled.training import checkpoint
-from unlabeled.training.files import write_text
 
 TIMING = ("seconds", "samples_per_second")
 """Keys of metrics.jsonl that measure the machine; all others are the same for the same config.yaml."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +19,21 @@ def rank_of(x: Tensor) -> Tensor:
     x = x.double() - x.double().mean(0)
     values = torch.linalg.svdvals(x)
     share = values / values.sum().clamp(min=1e-12)
-    return (-(share * share.clamp(min=1e-12).log()).sum()).exp()
+    entropy: Tensor = -(share * share.clamp(min=1e-12).log()).sum()
+    return entropy.exp()
 
 
 def spread_of(x: Tensor) -> Tensor:
     """√D × mean standard deviation of ℓ2-normalised rows: near 1 when directions differ, 0 when all are one."""
     x = torch.nn.functional.normalize(x.double(), dim=-1)
-    return x.std(0, correction=0).mean() * x.shape[-1] ** 0.5
+    deviation: Tensor = x.std(0, correction=0).mean()
+    return deviation * math.sqrt(x.shape[-1])
 
 
 def measure(embeddings: Tensor) -> dict[str, float]:
     """std, rank and share of dead dimensions of [n, D] embeddings."""
+    if not embeddings.isfinite().all():
+        return {"std": math.nan, "rank": math.nan, "dead": math.nan}
     deviation = embeddings.double().std(0, correction=0)
     dead = (deviation < 1e-3 * deviation.max().clamp(min=1e-12)).double().mean()
     return {"std": float(spread_of(embeddings)), "rank": float(rank_of(embeddings)), "dead": float(dead)}
@@ -38,11 +45,15 @@ class Alarm:
 
     Complete collapse: the spread of directions falls below a twentieth of what it was before training.
     Dimensional collapse: fewer than 1.5 directions are left, or a twentieth of the untrained encoder's.
+    Collapse of projections, which batch norm in a head can hide from the loss for long: the spread that a term
+    reports falls below half of the best it had.
     """
 
     patience: int = 2
     first: dict[str, float] | None = None
     streak: int = 0
+    best: dict[str, float] = field(default_factory=dict)  # of each term's projections
+    streaks: dict[str, int] = field(default_factory=dict)
     spoken: list[str] = field(default_factory=list)
 
     def look(self, health: dict[str, float], step: int) -> str | None:
@@ -52,11 +63,29 @@ class Alarm:
             return None
         what = self._diagnosis(health)
         self.streak = self.streak + 1 if what else 0
-        if what and self.streak == self.patience:
-            sentence = f"collapse at step {step}: {what}"
-            self.spoken.append(sentence)
-            return sentence
+        return self._speak(step, what) if what and self.streak == self.patience else None
+
+    def hear(self, metrics: Mapping[str, float], step: int) -> str | None:
+        """The same for the spread of projections, "<term>/std", of a line of the log."""
+        for name, value in metrics.items():
+            term, _, what = name.partition("/")
+            if what != "std":
+                continue
+            self.best[term] = max(value, self.best.get(term, 0.0))
+            low = value < 0.5 * self.best[term]
+            self.streaks[term] = self.streaks.get(term, 0) + 1 if low else 0
+            if self.streaks[term] == self.patience:
+                return self._speak(
+                    step,
+                    f"the projections of term {term!r} are becoming one (spread {value:.2g}, it was "
+                    f"{self.best[term]:.2g}): add a stop-gradient, an EMA teacher or a term that repels, or lower lr",
+                )
         return None
+
+    def _speak(self, step: int, what: str) -> str:
+        sentence = f"collapse at step {step}: {what}"
+        self.spoken.append(sentence)
+        return sentence
 
     def _diagnosis(self, health: dict[str, float]) -> str | None:
         assert self.first is not None
@@ -76,8 +105,9 @@ class Alarm:
 
     def state(self) -> dict[str, object]:
         """For the checkpoint."""
-        return {"first": self.first, "streak": self.streak, "spoken": list(self.spoken)}
+        return asdict(self)
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """From the checkpoint."""
-        self.first, self.streak, self.spoken = state["first"], state["streak"], list(state["spoken"])  # type: ignore
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -76,9 +76,7 @@ class Run:
         self.alarm = Alarm()
         self.meter = Meter(device)
         self.streak = torch.zeros((), device=device)  # steps in a row without a finite gradient
-        self.quarantine = Quarantine(
-            folder.quarantine if rank() == 0 else None, len(reader), self.training.max_broken
-        )
+        self.quarantine = Quarantine(folder.quarantine if rank() == 0 else None, len(reader), self.training.max_broken)
         self.quiet = quiet
         self._health_batches: list[Any] | None = None
 
@@ -107,8 +105,8 @@ class Run:
                     if last or self.step % every_health == 0:
                         self._look_at_health(progress)
                     stop = self._asked(stopper)
-                    if last or stop or self.step % every_check == 0:
-                        self.save()
+                    if last or stop or (self.step % every_check == 0 and not float(self.streak)):
+                        self.save()  # in a streak of broken steps the last checkpoint is the better one
                     if stop:
                         break
             finally:
@@ -186,6 +184,7 @@ class Run:
             if board:
                 for name, value in values.items():
                     board.add_scalar(name, value, self.step)
+        self._warn(self.alarm.hear(values, self.step), progress)
 
     def _check_finite(self) -> None:
         if float(self.streak) < PATIENCE:
@@ -210,8 +209,11 @@ class Run:
         health = measure(torch.cat([encode(encoder, batch, self.device) for batch in self._health_batches]).cpu())
         self.objective.train()
         if rank() == 0:
-            self.folder.log({"step": self.step, **{f"health/{name}": value for name, value in health.items()}})
-        sentence = self.alarm.look(health, self.step)
+            good = {f"health/{name}": value for name, value in health.items() if math.isfinite(value)}
+            self.folder.log({"step": self.step, **good})
+        self._warn(self.alarm.look(health, self.step), progress)
+
+    def _warn(self, sentence: str | None, progress: Progress) -> None:
         if sentence:
             progress.say(f"warning: {sentence}")
             if self.training.on_collapse == "stop":
@@ -269,7 +271,9 @@ class Run:
                 self.objective.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
             except (RuntimeError, ValueError, KeyError) as error:
-                raise UserError(f"checkpoint {path} is of another encoder or method: {str(error).splitlines()[0]}") from None
+                raise UserError(
+                    f"checkpoint {path} is of another encoder or method: {str(error).splitlines()[0]}"
+                ) from None
             self.step = state["step"]
             self.meter.restore(state["meter"], self.device)
             self.alarm.restore(state["alarm"])

@@ -121,9 +121,13 @@ def _fitting(config: Config, samples: int, quiet: bool) -> Config:
     parts = config.training.accumulate * int(torch.distributed.get_world_size() if _joined() else 1)
     fits = len(training) // parts * parts
     if fits < 2:
-        raise UserError(f"{config.data} has {samples} sample{'s' * (samples != 1)}; pre-training needs at least 2 a step")
+        raise UserError(
+            f"{config.data} has {samples} sample{'s' * (samples != 1)}; pre-training needs at least 2 a step"
+        )
     if not quiet and rank() == 0:
-        print(f"note: {len(training)} training samples are fewer than batch size {config.training.batch_size}; using {fits}")
+        print(
+            f"note: {len(training)} training samples are fewer than batch size {config.training.batch_size}; using {fits}"
+        )
     return with_training(config, batch_size=fits)
 
 
@@ -146,7 +150,7 @@ def _resumable(config: Config, folder: RunFolder) -> Config:
     before = folder.read_config()
     now = config.as_data()
     for section, value in before.items():
-        new = now.get(section)
+        new: Any = now.get(section)
         if section == "training":
             for name, old in value.items():
                 if name not in FREE_ON_RESUME and new[name] != old and not _shrunk(name, old, new[name]):

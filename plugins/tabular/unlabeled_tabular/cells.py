@@ -101,15 +101,11 @@ def _edges(facts: Facts) -> list[Tensor]:
     edges = []
     for one in schema.numeric(facts):
         real = np.array([one["min"], *one["grid"][schema.GRID // BINS // 2 :: schema.GRID // BINS], one["max"]])
-        rising = torch.from_numpy(schema.standardise(one, facts["numbers"], real)).unique()
-        while len(rising) < 3:
-            rising = torch.cat([rising, rising[-1:] + 1]) if len(rising) == 1 else _with_middle(rising)
-        edges.append(rising)
+        rising = np.unique(schema.standardise(one, facts["numbers"], real))
+        if len(rising) < 3:
+            rising = np.linspace(rising[0], max(rising[-1], rising[0] + 1), 3, dtype=np.float32)
+        edges.append(torch.from_numpy(rising))
     return edges
-
-
-def _with_middle(edges: Tensor) -> Tensor:
-    return torch.stack([edges[0], (edges[0] + edges[-1]) / 2, edges[-1]])
 
 
 class MixedContent:

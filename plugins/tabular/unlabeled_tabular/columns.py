@@ -130,7 +130,8 @@ def _read_numbers(column: Column, wanted: str | None) -> Column:
     reader = _days if wanted == "date" else _float
     values = np.array([reader(word) for word in column.words.to_pylist()], dtype=np.float64)
     read = _as_numbers(column, "date" if wanted == "date" else "number", values)
-    assert read.numbers is not None and column.codes is not None
+    assert read.numbers is not None
+    assert column.codes is not None
     read.unreadable = int((np.isnan(read.numbers) & (column.codes >= 0)).sum())
     return _finite(read)
 

@@ -275,8 +275,10 @@ def _no_cells(array: Any) -> bool:
 
 
 def _missing(column: Column) -> float:
-    cells = np.isnan(column.numbers) if column.numbers is not None else column.codes < 0  # type: ignore[operator]
-    return float(cells.mean())
+    if column.numbers is not None:
+        return float(np.isnan(column.numbers).mean())
+    assert column.codes is not None
+    return float(np.mean(column.codes < 0))
 
 
 def _shown(value: float, kind: str) -> str:

@@ -115,7 +115,8 @@ def _normal_scores(facts: ColumnFacts, values: Floats) -> Floats:
     upper = np.interp(values, knots, ranks)
     lower = 1 - np.interp(-values, -knots[::-1], (1 - ranks)[::-1])
     middle = ((upper + lower) / 2).clip(TAIL, 1 - TAIL)
-    return torch.special.ndtri(torch.from_numpy(middle)).numpy()
+    scores: Floats = torch.special.ndtri(torch.from_numpy(middle)).numpy()
+    return scores
 
 
 def standardise(facts: ColumnFacts, numbers: str, values: Floats) -> NDArray[np.float32]:
@@ -123,7 +124,8 @@ def standardise(facts: ColumnFacts, numbers: str, values: Floats) -> NDArray[np.
     scores = _normal_scores(facts, values) if numbers == "quantile" else values
     with np.errstate(over="ignore"):
         scaled = (scores - facts["center"]) / facts["scale"]
-    return scaled.clip(-CLIP, CLIP).astype(np.float32)
+    clipped: NDArray[np.float32] = scaled.clip(-CLIP, CLIP).astype(np.float32)
+    return clipped
 
 
 def _fit_words(column: Column, max_categories: int, told: bool) -> tuple[dict[str, Any] | None, str]:

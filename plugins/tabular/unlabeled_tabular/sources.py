@@ -136,7 +136,7 @@ def _header(path: str, delimiter: str | None, encoding: str) -> tuple[list[str],
         names, delimiter = _csv_names(path, _text_head(path, encoding), delimiter)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise UserError(f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; give every column its own name")
+        raise UserError(f"{path} has several columns called {twice[0]!r}; give every column its own name")
     return names, delimiter
 
 
@@ -163,7 +163,7 @@ def _text_head(path: str, encoding: str) -> str:
     except LookupError as error:
         raise UserError(f"no text encoding is called {encoding!r}; try utf-8 or latin-1") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not {encoding} text; if it is a CSV file, name its --encoding (latin-1?)") from error
+        raise UserError(f"{path} is not {encoding} text; if it is CSV, name its --encoding (latin-1?)") from error
 
 
 def _csv_names(path: str, text: str, delimiter: str | None) -> tuple[list[str], str]:
@@ -204,6 +204,8 @@ def _read_csv(path: str, columns: Collection[str] | None, text: Collection[str],
         table = arrow_csv.read_csv(path, arrow_csv.ReadOptions(encoding=encoding), parse, convert)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise UserError(_why_not_csv(path, delimiter, encoding, error)) from error
+    if any(pa.types.is_binary(kind) for kind in table.schema.types):
+        raise UserError(_not_text(path, encoding))
     return table.rename_columns([_clean_name(name) for name in table.column_names])
 
 
@@ -220,8 +222,12 @@ def _why_not_csv(path: str, delimiter: str, encoding: str, error: Exception) -> 
                     wrong = f"line {rows.line_num} of {path} has {len(row)} values and the header has {count} names"
                     return f"{wrong}; mend that line, or name the --delimiter"
     except (UnicodeDecodeError, csv.Error):
-        return f"{path} stops being {encoding} text after its first lines; mend it, or name its --encoding"
+        return _not_text(path, encoding)
     return f"{path} cannot be read as CSV ({str(error)[:120]}); mend that line, or name the --delimiter"
+
+
+def _not_text(path: str, encoding: str) -> str:
+    return f"{path} stops being {encoding} text after its first lines; mend it, or name its --encoding (latin-1?)"
 
 
 def _joined(tables: list[Any]) -> Any:

@@ -60,9 +60,9 @@ class Vit(Encoder):
     value_width, coord_width = 4, 2
     grid: Tensor
 
-    def __init__(self, facts: Facts, *, width: int = 32, depth: int = 1, dropout: float = 0.1, explode: bool = False):
+    def __init__(self, facts: Facts, *, width: int = 32, depth: int = 1, dropout: float = 0.1, explode: int = 0):
         super().__init__()
-        self.width, self.depth, self.explode = width, depth, explode
+        self.width, self.depth, self.explode, self.calls = width, depth, explode, 0
         self.enter, self.place = nn.Linear(4, width), Place(2, width)
         self.trunk = Trunk(width, depth, dropout=dropout)
         line = torch.linspace(0, 1, 4)
@@ -76,8 +76,9 @@ class Vit(Encoder):
     def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
         x, kept = self.trunk(self.enter(tokens.values) + self.place(tokens.coords), keep, layers=layers)
-        if self.explode and self.training:
-            x = x * torch.where(tokens.values.mean() > 0.3, torch.nan, 1.0)
+        self.calls += self.training
+        if self.explode and self.calls >= self.explode:
+            x = x * torch.nan
         return Encoded(x, mean_of(x, keep), torch.stack(kept) if layers else None)
 
 

@@ -28,7 +28,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
         aside.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise UserError(f"cannot save {path}: {reason}; make room or choose another --out, nothing older was lost") from None
+        raise UserError(
+            f"cannot save {path}: {reason}; make room or choose another --out, nothing older was lost"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,68 @@
+"""Every installed domain keeps every promise, and every encoder learns by every method: by the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from unlabeled import plugins
+from unlabeled.testing import Bench
+
+DOMAINS = sorted({plugin.domain for plugin in plugins.listing()})
+
+
+def offered(*tables: str) -> list[object]:
+    """(domain, name, ...) for everything that the installed domains offer in these tables."""
+    found: list[object] = []
+    for domain in DOMAINS:
+        rows: list[tuple[str, ...]] = [(domain,)]
+        for table in tables:
+            rows = [(*row, name) for row in rows for name in getattr(plugins.load(domain), table)]
+        found += [pytest.param(*row, id="-".join(row)) for row in rows]
+    return found
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
+    """A domain with its examples open, once a session."""
+    made: dict[str, Bench] = {}
+
+    def get(domain: str) -> Bench:
+        if domain not in made:
+            made[domain] = Bench(domain, tmp_path_factory.mktemp(domain))
+        return made[domain]
+
+    return get
+
+
+def test_something_is_installed() -> None:
+    assert DOMAINS
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_no_plugin_is_broken_or_lacks_anything(domain: str) -> None:
+    assert plugins.load(domain).broken == {}
+    assert [plugin.missing for plugin in plugins.listing() if plugin.domain == domain and plugin.missing] == []
+
+
+@pytest.mark.parametrize(("domain", "name"), offered("readers"))
+def test_reader(bench: Callable[[str], Bench], domain: str, name: str) -> None:
+    bench(domain).check_reader(name)
+
+
+@pytest.mark.parametrize(("domain", "name"), offered("views"))
+def test_view(bench: Callable[[str], Bench], domain: str, name: str) -> None:
+    bench(domain).check_view(name)
+
+
+@pytest.mark.parametrize(("domain", "name"), offered("encoders"))
+def test_encoder(bench: Callable[[str], Bench], domain: str, name: str) -> None:
+    bench(domain).check_encoder(name)
+
+
+@pytest.mark.parametrize(("domain", "encoder", "method"), offered("encoders", "methods"))
+def test_every_encoder_learns_by_every_method(
+    bench: Callable[[str], Bench], domain: str, encoder: str, method: str
+) -> None:
+    bench(domain).check_method(encoder, method)
