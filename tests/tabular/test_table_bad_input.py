@@ -31,6 +31,8 @@ def refused(source: str, **options: Any) -> str:
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
+        (b"\xef\xbb\xbf\n", "is empty"),
+        (b"\xe3", "is not utf-8 text"),
         (b"a,b\n", "has a header and no rows"),
         (b"a,b\n1,2\n", "has one row"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "looks like a PNG image"),
@@ -100,6 +102,7 @@ def test_options_that_make_no_sense(make: Make) -> None:
     assert "every column" in refused(path, exclude=["age", "city"])
     assert "there are: quantile, standard" in refused(path, numbers="ranks")
     assert "at least 1" in refused(path, max_categories=0)
+    assert "name the --delimiter" in refused(path, delimiter=";;")
     assert "no text encoding" in refused(path, encoding="klingon")
     assert "only one usable column, 'age'" in refused(path, exclude=["city"])
 

@@ -215,6 +215,12 @@ def test_byte_order_marks_spaces_in_names_and_other_encodings(make: Make) -> Non
     assert TableReader(latin, encoding="latin-1").labels("städt").tolist() == ["ö", "y", "ö"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_and_empty_lines(make: Make, end: str) -> None:
+    reader = TableReader(make(end.join(["", "a,b", "1,x", "", "2,y", "3,x", "", ""])))
+    assert reader.labels("b").tolist() == ["x", "y", "x"]
+
+
 @pytest.mark.parametrize("name", ["breast_cancer", "wine", "digits", "iris", "diabetes"])
 def test_sklearn_tables_leave_their_label_out(name: str) -> None:
     reader = TableReader(f"sklearn:{name}")

@@ -77,7 +77,8 @@ def _pairs() -> bool:
             print(f"{name:10} {version(name)}")
         except Exception as error:  # a wheel for another torch fails in many ways
             print(
-                f"{name:10} {version(name)} does not import beside this torch ({error}); reinstall unlabeled with its extra"
+                f"{name:10} {version(name)} does not import beside this torch ({error}); "
+                "reinstall unlabeled with its extra"
             )
             healthy = False
     return healthy

@@ -167,9 +167,8 @@ def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labels, Labels]
     if train.dtype.kind == "f":
         for what, values in (("train", train), ("test", test)):
             if not np.isfinite(values).all():
-                raise UserError(
-                    f"label {label!r} is missing in {int((~np.isfinite(values)).sum())} rows of the {what} data; remove them"
-                )
+                missing = int((~np.isfinite(values)).sum())
+                raise UserError(f"label {label!r} is missing in {missing} rows of the {what} data; remove them")
         return train.astype(np.float64), test.astype(np.float64)
     classes = np.unique(train)
     if len(classes) < 2:

@@ -91,15 +91,16 @@ class Alarm:
         assert self.first is not None
         if not all(value == value for value in health.values()):
             return "embeddings are not finite"
+        std, rank = (f"{health[name]:.2g}, {self.first[name]:.2g} before training" for name in ("std", "rank"))
         if health["std"] < 0.05 * self.first["std"]:
             return (
-                f"all samples get nearly the same embedding (spread {health['std']:.2g}, {self.first['std']:.2g} before "
-                "training): the constant solves this objective; add a stop-gradient, an EMA teacher or a term that repels"
+                f"all samples get nearly the same embedding (spread {std}): the constant solves this objective; "
+                "add a stop-gradient, an EMA teacher or a term that repels"
             )
         if health["rank"] < max(1.5, 0.05 * self.first["rank"]):
             return (
-                f"embeddings vary along {health['rank']:.1f} directions only ({self.first['rank']:.1f} before training): "
-                "dimensions collapsed; lower lr, raise batch_size or add a variance term"
+                f"embeddings vary along too few directions (rank {rank}): dimensions collapsed; "
+                "lower lr, raise batch_size or add a variance term"
             )
         return None
 

@@ -125,9 +125,8 @@ def _fitting(config: Config, samples: int, quiet: bool) -> Config:
             f"{config.data} has {samples} sample{'s' * (samples != 1)}; pre-training needs at least 2 a step"
         )
     if not quiet and rank() == 0:
-        print(
-            f"note: {len(training)} training samples are fewer than batch size {config.training.batch_size}; using {fits}"
-        )
+        wanted = config.training.batch_size
+        print(f"note: {len(training)} training samples are fewer than batch size {wanted}; using {fits}")
     return with_training(config, batch_size=fits)
 
 

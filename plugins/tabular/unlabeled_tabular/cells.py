@@ -49,7 +49,7 @@ class CellEmbedding(nn.Module):
     offsets: Tensor
     largest: Tensor
 
-    def __init__(self, facts: Facts, width: int, numbers: Numbers = "periodic", sigma: float = 0.1):
+    def __init__(self, facts: Facts, width: int, numbers: Numbers = "periodic", sigma: float = 0.25):
         super().__init__()
         self.n_num, sizes = len(schema.numeric(facts)), schema.sizes(facts)
         self.numbers = _number_embedding(facts, width, numbers, sigma) if self.n_num else None

@@ -35,7 +35,7 @@ class FTTransformer(TableEncoder):
         depth: int = 3,
         heads: int | None = None,
         numbers: Numbers = "periodic",
-        sigma: float = 0.1,
+        sigma: float = 0.25,
         pool: Literal["mean", "cls"] = "mean",
         dropout: float = 0.0,
     ):
@@ -88,7 +88,7 @@ class MLP(TableEncoder):
         depth: int = 3,
         cell: int = 16,
         numbers: Numbers = "periodic",
-        sigma: float = 0.1,
+        sigma: float = 0.25,
         dropout: float = 0.0,
     ):
         super().__init__(facts, width)

@@ -227,7 +227,7 @@ class TableReader(Reader):
         if column is None:
             raise UserError(f"column {spec!r} of {self._title} is empty; name another label column")
         if column.numbers is not None:
-            whole = bool((np.mod(column.numbers, 1) == 0).all())  # False where any is missing
+            whole = bool(((column.numbers == np.round(column.numbers)) & (np.abs(column.numbers) < 2**53)).all())
             return column.numbers.astype(np.int64) if whole else column.numbers
         words = [word.rstrip(".").strip() for word in column.words.to_pylist()]
         return np.array([*words, ""])[column.codes]

@@ -68,9 +68,10 @@ class Source:
         if _is_parquet(path):
             import pyarrow.parquet as parquet
 
-            table = parquet.ParquetFile(path).read()
+            with parquet.ParquetFile(path) as file:
+                wanted = [name for name in file.schema_arrow.names if columns is None or name.strip() in columns]
+                table = file.read(wanted)
             table = table.rename_columns([name.strip() for name in table.column_names])
-            table = table.select(list(self.names if columns is None else columns))
         else:
             table = _read_csv(path, columns, text, self.delimiter, self.encoding)
         if table.num_rows == 0:
@@ -153,26 +154,34 @@ def _parquet_names(path: str) -> list[str]:
 def _text_head(path: str, encoding: str) -> str:
     """The file's first megabyte as text."""
     head = _head(path)
-    if not head.strip():
-        raise UserError(f"{path} is empty; give a CSV file with a header line and rows under it")
     kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
     if kind or (b"\0" in head and not encoding.lower().startswith("utf-16")):
         raise UserError(f"{path} is not a CSV or Parquet file, it looks like {kind or 'binary data'}; export it as CSV")
     try:
-        return codecs.getincrementaldecoder(encoding)().decode(head).lstrip("\ufeff")
+        text = codecs.getincrementaldecoder(encoding)().decode(head, final=len(head) < HEAD).lstrip("\ufeff")
     except LookupError as error:
         raise UserError(f"no text encoding is called {encoding!r}; try utf-8 or latin-1") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not {encoding} text; if it is CSV, name its --encoding (latin-1?)") from error
+    if not text.strip():
+        raise UserError(f"{path} is empty; give a CSV file with a header line and rows under it")
+    return text
 
 
 def _csv_names(path: str, text: str, delimiter: str | None) -> tuple[list[str], str]:
     first = next(line for line in text.splitlines() if line.strip())
     delimiter = delimiter or max(",;\t|", key=first.count)
-    names = next(row for row in csv.reader(io.StringIO(text.lstrip("\r\n")), delimiter=delimiter) if row)
+    try:
+        names = _first_row(text, delimiter)
+    except (csv.Error, TypeError) as error:
+        raise UserError(f"{path} has no readable header ({error}); mend it, or name the --delimiter") from error
     if all(_is_number(name) for name in names):
         raise UserError(f"the first line of {path} holds numbers, not column names; put a header line first")
     return [_clean_name(name) for name in names], delimiter
+
+
+def _first_row(text: str, delimiter: str) -> list[str]:
+    return next(row for row in csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=delimiter) if row)
 
 
 def _clean_name(name: str) -> str:
@@ -191,7 +200,7 @@ def _read_csv(path: str, columns: Collection[str] | None, text: Collection[str],
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    names = next(csv.reader(io.StringIO(_text_head(path, encoding).lstrip("\r\n")), delimiter=delimiter))
+    names = _first_row(_text_head(path, encoding), delimiter)
     parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     markers = [before + marker for marker in MISSING for before in ("", " ")] + ["\t", "  "]
     convert = arrow_csv.ConvertOptions(

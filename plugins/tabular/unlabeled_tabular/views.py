@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ class Unchanged(View):
         del facts
 
 
-VIEWS: Mapping[str, type[View]] = {
+VIEWS: Mapping[str, Callable[..., View]] = {
     "scarf": Scarf,
     "swap_noise": SwapNoise,
     "column_subset": ColumnSubset,

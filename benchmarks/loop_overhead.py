@@ -1,0 +1,119 @@
+"""What the loop adds to a hand-written loop of the same step; exits 1 above 2 % (at 20 ms a step) or 0.3 ms.
+
+The two run in alternation, a block of steps each, on the same data, views, objective and optimiser. Ours adds
+schedules, the gradient norm, skipping of broken steps, metrics, the log and signals. Health and checkpoints, which
+a hand-written loop does not have, are timed by themselves.
+
+    python benchmarks/loop_overhead.py [--blocks 40] [--steps 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from unlabeled import plugins
+from unlabeled.config import config_from
+from unlabeled.schedules import Clock
+from unlabeled.training.folder import RunFolder
+from unlabeled.training.loop import Run
+from unlabeled.training.progress import Progress
+
+
+def make(batch_size: int, folder: Path) -> Run:
+    """A SimCLR run of a small FT-Transformer on scikit-learn's digits."""
+    registry = plugins.load("tabular")
+    data = {
+        "domain": "tabular",
+        "data": "sklearn:digits",
+        "method": "simclr",
+        "encoder": {"name": "ft_transformer", "width": 32, "depth": 1},
+        "training": {"batch_size": batch_size, "steps": 1_000_000, "seed": 0},
+    }
+    config = config_from(data, registry)
+    torch.manual_seed(0)
+    reader = registry.make("reader", None, config.data)
+    view = registry.make("view", None, reader.facts)
+    encoder = registry.make("encoder", config.encoder.name, reader.facts, **config.encoder.options)
+    run = Run(config, registry, reader, view, encoder, RunFolder(folder), torch.device("cpu"), quiet=True)
+    folder.mkdir(parents=True)
+    return run
+
+
+def hand_written(run: Run) -> Callable[[int], None]:
+    """The step that anyone would write."""
+    optimizer = torch.optim.AdamW(run.objective.parameters(), lr=1e-3, fused=True)
+    batches = run._micro_batches()
+    clock = Clock(0, 1_000_000, 100)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            batch = next(batches)
+            optimizer.zero_grad()
+            run.objective(batch.views, batch.keys, clock)["loss"].backward()
+            optimizer.step()
+
+    return steps
+
+
+def ours(run: Run) -> Callable[[int], None]:
+    """The body of Run.train, without checkpoints and health."""
+    batches, progress = run._micro_batches(), Progress(run.steps, 0, run.training.batch_size, quiet=True)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            run.one_step(batches)
+            progress.step(run.step)
+            if run.step % run.training.log_every == 0:
+                run._log(progress, None)
+            run._check_finite()
+
+    return steps
+
+
+def timed(steps: Callable[[int], None], count: int) -> float:
+    """Milliseconds a step."""
+    start = time.perf_counter()
+    steps(count)
+    return (time.perf_counter() - start) / count * 1e3
+
+
+def main() -> int:
+    """Measure and judge."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--blocks", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=15)
+    flags = parser.parse_args()
+    torch.set_num_threads(1)  # two threads on two shared cores wait for each other at random
+    failed = False
+    for batch_size in (16, 48):
+        with tempfile.TemporaryDirectory() as scratch:
+            one, two = make(batch_size, Path(scratch) / "one"), make(batch_size, Path(scratch) / "two")
+            theirs, mine = hand_written(one), ours(two)
+            theirs(20), mine(20)
+            pairs = [(timed(theirs, flags.steps), timed(mine, flags.steps)) for _ in range(flags.blocks)]
+            extra = sorted(b - a for a, b in pairs)
+            hand, loop = (statistics.median(side) for side in zip(*pairs, strict=True))
+            quarter = len(extra) // 4
+            middle = statistics.median(extra)
+            print(
+                f"batch {batch_size}: hand-written {hand:.2f} ms, the loop {loop:.2f} ms a step; "
+                f"difference median {middle:+.3f} ms, quartiles {extra[quarter]:+.3f} … {extra[-quarter - 1]:+.3f} ms, "
+                f"{middle / hand:+.2%}"
+            )
+            progress = Progress(1, 0, 1, quiet=True)
+            print(f"  besides: a look at health {timed(lambda _: two._look_at_health(progress), 1):.1f} ms, ", end="")
+            print(f"a checkpoint {timed(lambda _: two.save(), 1):.1f} ms")
+            failed |= middle > 0.3 or (hand >= 15 and middle / hand > 0.02)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
