@@ -35,7 +35,7 @@ def make(batch_size: int, folder: Path) -> Run:
         "data": "sklearn:digits",
         "method": "simclr",
         "encoder": {"name": "ft_transformer", "width": 32, "depth": 1},
-        "training": {"batch_size": batch_size, "steps": 1_000_000, "seed": 0},
+        "training": {"batch_size": batch_size, "steps": 1_000_000, "warmup": 0.0, "weight_decay": 0.01},
     }
     config = config_from(data, registry)
     torch.manual_seed(0)
@@ -85,6 +85,17 @@ def timed(steps: Callable[[int], None], count: int) -> float:
     return (time.perf_counter() - start) / count * 1e3
 
 
+def looked(run: Run) -> float:
+    """Milliseconds of a look at health."""
+    progress = Progress(1, 0, 1, quiet=True)
+    return timed(lambda _: run._look_at_health(progress), 1)
+
+
+def saved(run: Run) -> float:
+    """Milliseconds of a checkpoint."""
+    return timed(lambda _: run.save(), 1)
+
+
 def main() -> int:
     """Measure and judge."""
     parser = argparse.ArgumentParser()
@@ -98,7 +109,11 @@ def main() -> int:
             one, two = make(batch_size, Path(scratch) / "one"), make(batch_size, Path(scratch) / "two")
             theirs, mine = hand_written(one), ours(two)
             theirs(20), mine(20)
-            pairs = [(timed(theirs, flags.steps), timed(mine, flags.steps)) for _ in range(flags.blocks)]
+            pairs = []
+            for block in range(flags.blocks):  # each goes first as often as the other
+                first, second = (theirs, mine) if block % 2 else (mine, theirs)
+                times = timed(first, flags.steps), timed(second, flags.steps)
+                pairs.append(times if block % 2 else times[::-1])
             extra = sorted(b - a for a, b in pairs)
             hand, loop = (statistics.median(side) for side in zip(*pairs, strict=True))
             quarter = len(extra) // 4
@@ -108,9 +123,7 @@ def main() -> int:
                 f"difference median {middle:+.3f} ms, quartiles {extra[quarter]:+.3f} … {extra[-quarter - 1]:+.3f} ms, "
                 f"{middle / hand:+.2%}"
             )
-            progress = Progress(1, 0, 1, quiet=True)
-            print(f"  besides: a look at health {timed(lambda _: two._look_at_health(progress), 1):.1f} ms, ", end="")
-            print(f"a checkpoint {timed(lambda _: two.save(), 1):.1f} ms")
+            print(f"  besides: a look at health {looked(two):.1f} ms, a checkpoint {saved(two):.1f} ms")
             failed |= middle > 0.3 or (hand >= 15 and middle / hand > 0.02)
     return int(failed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -89,13 +90,13 @@ def follow(pairs: Iterable[tuple[Teacher, nn.Module]], momentum: float) -> None:
     """teacher = momentum × teacher + (1 − momentum) × student, in one fused pass; integer buffers are copied."""
     averages: list[Tensor] = []
     targets: list[Tensor] = []
-    for teacher, student in pairs:
-        mine, theirs = teacher.module.state_dict(keep_vars=True), student.state_dict(keep_vars=True)
-        for name, value in mine.items():
+    for teacher, student in pairs:  # a copy has its parts in the same order
+        mine = chain(teacher.module.parameters(), teacher.module.buffers())
+        for value, theirs in zip(mine, chain(student.parameters(), student.buffers()), strict=True):
             if value.is_floating_point():
                 averages.append(value)
-                targets.append(theirs[name])
+                targets.append(theirs)
             else:
-                value.copy_(theirs[name])
+                value.copy_(theirs)
     if averages:
         torch._foreach_lerp_(averages, targets, 1 - momentum)

@@ -210,6 +210,7 @@ def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
         raise UserError(f"no method chosen: give --method; {nearest('', registry.methods)}")
     name, _ = method_from(given, registry)
     layers = recipe_layers(name, given, registry)
+    view = layers.pop("view", None)
     options = {**layers.pop("set"), **({} if isinstance(given, str) else given.get("set") or {})}
     spelt = isinstance(given, Mapping) and "terms" in given
     name, method = method_from(given if spelt else {"name": name, "set": options}, registry)
@@ -224,14 +225,14 @@ def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
         method=method,
         method_name=name,
         reader=Named.of(data.get("reader")),
-        view=Named.of(data.get("view")),
+        view=Named.of(data.get("view") or view),
         encoder=Named.of(data.get("encoder")),
         training=Training(**training),
     )
 
 
 def recipe_layers(name: str, given: Mapping[str, Any] | str, registry: Registry) -> dict[str, Any]:
-    """Training defaults, and "set": the method's own row, then the domain's recipes "default" and of that name.
+    """Training defaults, "set" and "view": the method's own row, then the domain's recipes "default" and of that name.
 
     Options of "default" that name a part which the method does not have are meant for other methods.
     """

@@ -54,6 +54,7 @@ class Objective(nn.Module):
             term.attach(self.branch)
             self.terms[part.name if part.name not in self.terms else f"{part.name}{number}"] = term
         self.weights = [part.weight for part in method.terms]
+        self._each = tuple(cast(Term, term) for term in self.terms.values())  # a tuple is not registered again
 
     def forward(self, views: Mapping[Kind, Batch], keys: Mapping[Kind, Tensor], clock: Clock) -> dict[str, Tensor]:
         """The loss of a micro-batch and its parts.
@@ -112,32 +113,29 @@ class Objective(nn.Module):
         """The teacher's whole look; without an EMA it is the student's own where nothing was hidden from it."""
         if self.teacher is not None:
             return Look(count, tokens, self.teacher(tokens))
-        if student.hidden is None or not any("teacher" in term.needs for term in self._terms()):
+        if student.hidden is None or not any("teacher" in term.needs for term in self._each):
             return student
         with torch.set_grad_enabled(self.branch == "shared" and torch.is_grad_enabled()):
             return Look(count, tokens, self.encoder(tokens))
 
-    def _terms(self) -> list[Term]:
-        return [cast(Term, term) for term in self.terms.values()]
-
     def after_backward(self, clock: Clock) -> None:
         """Before the optimiser's step."""
-        for term in self._terms():
+        for term in self._each:
             term.after_backward(clock)
 
     @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
         """After the optimiser's step: centres, queues and the teacher move."""
-        for term in self._terms():
+        for term in self._each:
             term.after_step(clock)
         if self.teacher is not None:
             momentum = cosine(clock.step, clock.steps, self.momentum, self.momentum_end)
-            heads = [pair for term in self._terms() for pair in term.pairs()]
+            heads = [pair for term in self._each for pair in term.pairs()]
             follow([(self.teacher, self.encoder), *heads], momentum)
 
     def prepare(self, clock: Clock, embed_all: EmbedAll) -> None:
         """Before an epoch."""
-        for term in self._terms():
+        for term in self._each:
             term.prepare(clock, embed_all)
 
     def best_encoder(self) -> Encoder:
@@ -148,7 +146,7 @@ class Objective(nn.Module):
 
     def needs_prepare(self) -> bool:
         """Whether any term wants a pass over the data before an epoch."""
-        return any(type(term).prepare is not Term.prepare for term in self._terms())
+        return any(type(term).prepare is not Term.prepare for term in self._each)
 
 
 def refuse(encoder: Encoder, method: Method, registry: Registry, names: tuple[str, str] = ("", "")) -> None:

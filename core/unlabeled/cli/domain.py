@@ -85,7 +85,10 @@ def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Confi
     if settings:
         given = {**given, "set": {**(given.get("set") or {}), **settings}} if isinstance(given, dict) else given
     layers = recipe_layers(name or str(given.get("name") or "custom"), given, registry) if given else {}
-    parser = _pretrain_parser(registry, argv, base, {k: v for k, v in layers.items() if k != "set"})
+    layers.pop("set", None)
+    view = layers.pop("view", None)
+    base = {**base, "view": base.get("view") or view}
+    parser = _pretrain_parser(registry, argv, base, layers)
     flags = plain(parser.read(argv))
     data = flags.pop("data") or base.get("data")
     if not data:

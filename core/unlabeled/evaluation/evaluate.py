@@ -85,6 +85,7 @@ def evaluate(
     label: str,
     test: str | None = None,
     seeds: int = 3,
+    baselines: bool = True,
     device: torch.device | None = None,
 ) -> Result:
     """Probe runs of one domain and encoder, the encoder untrained, and raw features.
@@ -94,6 +95,7 @@ def evaluate(
         train, test: data for the probe; without test a fifth of train is kept for it, another one each seed.
         label: what the reader calls the label.
         seeds: of the untrained encoder, of inner validation splits, and of the split where there is no test.
+        baselines: measure the untrained encoder and raw features too; no only where they stand beside it already.
 
     Raises:
         UserError: labels that do not fit, an encoder of another domain, unreadable data.
@@ -113,13 +115,18 @@ def evaluate(
     trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
     name = "trained" + (f" ({one.method})" if one.method else "")
     rows += _probe(name, [(task.split(f), seed) for f in trained for seed, task in enumerate(tasks)])
-    fresh = [_features(one.make_encoder(seed=1000 + seed), one, device) for seed in range(seeds)]
-    rows += _probe(
-        "untrained", [(task.split(f), seed) for seed, (f, task) in enumerate(zip(fresh, tasks, strict=True))]
-    )
-    if reader.raw() is not None:
-        rows += _probe("raw", [(task.split(_raw), seed) for seed, task in enumerate(tasks)])
+    if baselines:
+        rows += _baselines(one, tasks, device)
     return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]))
+
+
+def _baselines(saved: Saved, tasks: Sequence[_Task], device: torch.device | None) -> list[Row]:
+    """The same encoder untrained, from a seed for each task, and the data with no encoder."""
+    fresh = [_features(saved.make_encoder(seed=1000 + seed), saved, device) for seed in range(len(tasks))]
+    rows = _probe("untrained", [(t.split(f), seed) for seed, (f, t) in enumerate(zip(fresh, tasks, strict=True))])
+    if tasks[0].train.raw() is not None:
+        rows += _probe("raw", [(task.split(_raw), seed) for seed, task in enumerate(tasks)])
+    return rows
 
 
 def _raw(reader: Reader) -> Features:

@@ -72,6 +72,7 @@ class Run:
         if self.training.compile:
             self.objective.encoder.compile()
         self.optimizer = make_optimizer(self.objective, self.training)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.step = 0
         self.alarm = Alarm()
         self.meter = Meter(device)
@@ -141,14 +142,13 @@ class Run:
 
     def _descend(self) -> None:
         """Clip and step; a gradient that is not finite skips the step on the device, with nobody waiting."""
-        grads = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(grads)).norm()
         if self.training.clip is not None:
-            parameters = [p for p in self.objective.parameters() if p.grad is not None]
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.training.clip, norm)
+            torch._foreach_mul_(grads, (self.training.clip / (norm + 1e-6)).clamp(max=1.0))
         broken = (~norm.isfinite()).float()
         self.streak = (self.streak + 1) * broken
-        self.meter.skipped = self.meter.skipped + broken
+        self.meter.broken.append(broken)
         self.optimizer.found_inf = broken  # type: ignore[attr-defined]  # read by fused AdamW and by our LARS
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -275,7 +275,7 @@ class Run:
                     f"checkpoint {path} is of another encoder or method: {str(error).splitlines()[0]}"
                 ) from None
             self.step = state["step"]
-            self.meter.restore(state["meter"], self.device)
+            self.meter.restore(state["meter"])
             self.alarm.restore(state["alarm"])
             self.streak = state["streak"].to(self.device)
             if state["world"] == world():
@@ -289,43 +289,39 @@ class Run:
 
 
 class Meter:
-    """Means of metrics between two lines of the log, summed on the device and fetched once a line."""
+    """Metrics between two lines of the log: one small tensor a micro-batch, fetched and averaged once a line."""
 
     def __init__(self, device: torch.device):
+        self.device = device
         self.names: list[str] = []
-        self.sums = torch.zeros(0, device=device)
-        self.counts = torch.zeros(0, device=device)
-        self.skipped = torch.zeros((), device=device)
+        self.lines: list[Tensor] = []
+        self.broken: list[Tensor] = []
         self.rate = 0.0
 
     def add(self, out: dict[str, Tensor]) -> None:
-        """A micro-batch's metrics; those that are not finite are left out of the mean."""
-        values = torch.stack([value.detach().float() for value in out.values()])
-        if list(out) != self.names:
-            self.names = list(out)
-            self.sums, self.counts = torch.zeros_like(values), torch.zeros_like(values)
-        good = values.isfinite()
-        self.sums += torch.where(good, values, 0)
-        self.counts += good
+        """A micro-batch's metrics."""
+        self.names = list(out)
+        self.lines.append(torch.stack([value.detach() for value in out.values()]))
 
     def take(self) -> dict[str, float]:
-        """The means, over ranks too; then start again. A metric that was never finite is left out."""
-        means = batch_mean((self.sums / self.counts)[None]).tolist()
+        """The means of what was finite, over ranks too; then start again."""
+        lines = torch.stack(self.lines)
+        good = lines.isfinite()
+        means = batch_mean((torch.where(good, lines, 0).sum(0) / good.sum(0))[None]).tolist()
         values = {name: value for name, value in zip(self.names, means, strict=True) if math.isfinite(value)}
-        if "loss" not in values:
-            values = {"loss": math.inf, **values}
-        skipped = int(self.skipped)
-        self.sums.zero_(), self.counts.zero_(), self.skipped.zero_()
+        skipped = int(torch.stack(self.broken).sum())
+        self.lines, self.broken = [], []
         return {**values, "lr": self.rate, **({"skipped": skipped} if skipped else {})}
 
     def state(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"names": self.names, "sums": self.sums, "counts": self.counts, "skipped": self.skipped}
+        return {"names": self.names, "lines": list(self.lines), "broken": list(self.broken)}
 
-    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.names = list(state["names"])
-        self.sums, self.counts, self.skipped = (state[name].to(device) for name in ("sums", "counts", "skipped"))
+        self.lines = [line.to(self.device) for line in state["lines"]]
+        self.broken = [flag.to(self.device) for flag in state["broken"]]
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -40,7 +41,7 @@ class Progress:
         self._last, self._last_step = now, step
         done = max(step - self._start, 1)
         left = (now - self._began) / done * (self.steps - step)
-        text = f"loss {values['loss']:.4f}  {rate:,.0f} samples/s"
+        text = f"loss {values.get('loss', math.nan):.4f}  {rate:,.0f} samples/s"
         if self._bar:
             self._bar.update(self._task, description=text)
         elif not self._quiet:

@@ -82,19 +82,22 @@ def _share(name: str, value: float) -> float:
 class Scarf(View):
     """Replaces round(share × columns) cells of a row by draws from their marginals (SCARF, arXiv 2106.15147).
 
-    The paper corrupts one of two views; here every global view is, so that views are alike. Local views keep
-    half as many cells. Plain and whole views are the data.
+    The paper corrupts one of two views; here every global view is, so that views are alike. Local views are
+    round(local × columns) true cells and nothing else: noise in most of a small part leaves nothing to agree on.
+    Plain and whole views are the data.
     """
 
-    def __init__(self, facts: Facts, *, share: float = 0.6):
+    def __init__(self, facts: Facts, *, share: float = 0.6, local: float = 0.4):
         self._marginals, self._share = Marginals(facts), _share("share", share)
+        self._subset = ColumnSubset(facts, keep=local, local=local)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         if kind in ("plain", "whole"):
             return batch
-        share = self._share if kind == "global" else (1 + self._share) / 2
+        if kind == "local":
+            return self._subset.batch(batch, kind, draws)
         columns = self._marginals.columns()
-        where = some(draws, columns, round(share * columns))
+        where = some(draws, columns, round(self._share * columns))
         return replace(batch, self._marginals.draw(draws, where.device), where)
 
 
@@ -118,16 +121,16 @@ class SwapNoise(View):
 class ColumnSubset(View):
     """Keeps round(keep × columns) cells of a row, at least one; the others are not there (SubTab, arXiv 2110.04361).
 
-    Local views keep half as many. Plain and whole views are the data.
+    Local views keep fewer. Plain and whole views are the data.
     """
 
-    def __init__(self, facts: Facts, *, keep: float = 0.75):
-        self._columns, self._keep = len(facts["columns"]), _share("keep", keep)
+    def __init__(self, facts: Facts, *, keep: float = 0.75, local: float = 0.4):
+        self._columns, self._keep, self._local = len(facts["columns"]), _share("keep", keep), _share("local", local)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         if kind in ("plain", "whole"):
             return batch
-        keep = self._keep if kind == "global" else self._keep / 2
+        keep = self._keep if kind == "global" else self._local
         return {**batch, "kept": some(draws, self._columns, max(1, round(keep * self._columns)))}
 
 
