@@ -1,0 +1,99 @@
+"""Optimisers and rates against what their papers say, step by step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest_training import metrics
+from torch import nn
+
+from unlabeled.config import Training
+from unlabeled.errors import UserError
+from unlabeled.schedules import Clock
+from unlabeled.training.optim import LARS, make_optimizer, set_rates
+from unlabeled.training.pretrain import pretrain
+
+
+def test_lars_is_its_formula() -> None:
+    """Three steps of arXiv 1708.03888 by hand, in plain numbers, for a matrix and a bias."""
+    layer = nn.Linear(2, 2)
+    optimizer = make_optimizer(layer, Training(optimizer="lars", lr=0.5, weight_decay=0.1))
+    assert isinstance(optimizer, LARS)
+    weight, bias = layer.weight.detach().double().clone(), layer.bias.detach().double().clone()
+    moved_weight, moved_bias = torch.zeros(2, 2).double(), torch.zeros(2).double()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        slope, slope_bias = torch.randn(2, 2, generator=generator), torch.randn(2, generator=generator)
+        layer.weight.grad, layer.bias.grad = slope.clone(), slope_bias.clone()
+        optimizer.step()
+        full = slope.double() + 0.1 * weight
+        trust = 0.001 * math.sqrt(float((weight**2).sum())) / math.sqrt(float((full**2).sum()))
+        moved_weight = 0.9 * moved_weight + trust * full
+        moved_bias = 0.9 * moved_bias + slope_bias.double()
+        weight, bias = weight - 0.5 * moved_weight, bias - 0.5 * moved_bias
+    assert torch.allclose(layer.weight.double(), weight, atol=1e-6)
+    assert torch.allclose(layer.bias.double(), bias, atol=1e-6)
+
+
+def test_vectors_do_not_decay() -> None:
+    layer = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    optimizer = make_optimizer(layer, Training(lr=1.0, weight_decay=0.5))
+    before = [p.detach().clone() for p in layer.parameters()]
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for parameter, old in zip(layer.parameters(), before, strict=True):
+        assert torch.allclose(parameter, old * (0.5 if parameter.ndim > 1 else 1.0))
+
+
+def test_rates_follow_the_clock() -> None:
+    training = Training(lr=2.0, lr_end=0.5, warmup=0.1, weight_decay=0.04, weight_decay_end=0.4)
+    optimizer = make_optimizer(nn.Linear(2, 2), training)
+    rates, decays = [], []
+    for step in range(101):
+        rates.append(set_rates(optimizer, training, Clock(step, 100, 10)))
+        decays.append(optimizer.param_groups[0]["weight_decay"])
+        assert all(group["lr"] == rates[-1] for group in optimizer.param_groups)
+        assert optimizer.param_groups[1]["weight_decay"] == 0
+    assert rates[0] == pytest.approx(0.2)
+    assert max(rates) == rates[9] == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.25)
+    assert rates[100] == pytest.approx(0.5)
+    assert (decays[0], decays[50], decays[100]) == pytest.approx((0.04, 0.22, 0.4))
+
+
+def test_clipping_bounds_the_step(tmp_path: Path) -> None:
+    """SGD would move by lr × clip at most; with LARS on a bias alone that is exact, so the whole run is compared."""
+    small = {"steps": 6, "batch_size": 64, "log_every": 1, "quiet": True, "encoder": {"name": "vit", "dropout": 0.0}}
+    for clip in (None, 1e6, 1e-3):
+        pretrain("toy", "digits", "simclr", out=tmp_path / str(clip), optimizer="lars", lr=5.0, clip=clip, **small)
+    free, loose, tight = (metrics(tmp_path / name) for name in ("None", "1000000.0", "0.001"))
+    assert free == loose, "a bound that is never reached changes nothing"
+    assert free[-2]["loss"] != tight[-2]["loss"]
+
+
+# dynamo looks at .grad of whatever passes a graph break, here where kept tokens are counted; it says so, no more
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_compiled_encoders_train_as_plain_ones(tmp_path: Path) -> None:
+    small = {"steps": 3, "batch_size": 64, "log_every": 1, "quiet": True, "encoder": {"name": "vit", "dropout": 0.0}}
+    for name, compiled in (("plain", False), ("compiled", True)):
+        pretrain("toy", "digits", "simclr", out=tmp_path / name, compile=compiled, **small)
+    for plain, compiled in zip(metrics(tmp_path / "plain"), metrics(tmp_path / "compiled"), strict=True):
+        assert plain == pytest.approx(compiled, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"warmup": 1.0}, "warmup is a share"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Training(**wrong)  # type: ignore[arg-type]
