@@ -65,9 +65,9 @@ def test_every_view_trains(reader: TableReader, view: str) -> None:
 
 def test_recipes_are_configurations() -> None:
     names = {field.name for field in fields(Training)}
-    assert set(RECIPES) <= {"default", *REGISTRY.methods}
-    for recipe in RECIPES.values():
-        assert set(recipe) <= names | {"set"}
+    assert set(RECIPES) <= {"default", "demo", *REGISTRY.methods}
+    for name, recipe in RECIPES.items():
+        assert name == "demo" or set(recipe) <= names | {"set", "view"}
     for method in REGISTRY.methods:
         config = config_from({"domain": "tabular", "data": "x", "method": method}, REGISTRY)
         assert config.training.lr == RECIPES["default"]["lr"]

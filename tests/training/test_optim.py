@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest_training import metrics
 from torch import nn
 
+from conftest_training import metrics
 from unlabeled.config import Training
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock

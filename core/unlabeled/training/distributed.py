@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +42,9 @@ def processes(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
+        dist.barrier()  # a rank that leaves early takes threads away under those that still write
     finally:
+        gc.collect()  # DDP's own references to the group are in cycles
         dist.destroy_process_group()
 
 
@@ -52,7 +56,11 @@ def wrap(module: nn.Module) -> nn.Module:
     """
     if world() == 1:
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
+    takes = inspect.signature(DistributedDataParallel).parameters
+    buffers = (
+        "forward_sync_buffers" if "forward_sync_buffers" in takes else "broadcast_buffers"
+    )  # as older torch calls it
+    return DistributedDataParallel(module, find_unused_parameters=True, **{buffers: False})  # type: ignore[arg-type]
 
 
 def all_ranks(value: Any) -> list[Any]:

@@ -61,40 +61,40 @@ def run(config: Config, folder: RunFolder, *, resume: bool = False, quiet: bool 
     """
     device = pick_device(config.training.device)
     with processes(device):
-        registry = plugins.load(config.domain)
-        if resume:
-            config = _resumable(config, folder)
-            samples, facts = folder.read_facts()
-        reader: Reader = registry.make(
-            "reader", config.reader.name, config.data, facts=facts if resume else None, **config.reader.options
+        return _prepare(config, folder, device, resume, quiet).train()  # freed before the processes part
+
+
+def _prepare(config: Config, folder: RunFolder, device: torch.device, resume: bool, quiet: bool) -> Run:
+    """Everything up to the first step: data, encoder, and the checkpoint where there is one."""
+    registry = plugins.load(config.domain)
+    if resume:
+        config = _resumable(config, folder)
+        samples, facts = folder.read_facts()
+    reader: Reader = registry.make(
+        "reader", config.reader.name, config.data, facts=facts if resume else None, **config.reader.options
+    )
+    if resume and len(reader) != samples:
+        raise UserError(
+            f"{config.data} has {len(reader)} samples and had {samples} when the run in {folder.path} began: "
+            "restore the data, or start a new run"
         )
-        if resume and len(reader) != samples:
-            raise UserError(
-                f"{config.data} has {len(reader)} samples and had {samples} when the run in {folder.path} began: "
-                "restore the data, or start a new run"
-            )
-        config = _named(config, registry)
-        config = _fitting(config, len(reader), quiet)
-        encoder, view = _make(config, registry, reader)
-        _seed(config.training.seed)
-        prepared = Run(config, registry, reader, view, encoder, folder, device, quiet)
-        if resume:
-            prepared.restore()
-        elif rank() == 0:
-            folder.start(config, reader.facts, len(reader))
-        _notices(reader, quiet)
-        return prepared.train()
+    config = _fitting(_named(config, registry), len(reader), quiet)
+    encoder, view = _make(config, registry, reader)
+    torch.manual_seed(config.training.seed)
+    prepared = Run(config, registry, reader, view, encoder, folder, device, quiet)
+    if resume:
+        prepared.restore()
+    elif rank() == 0:
+        folder.start(config, reader.facts, len(reader))
+    _notices(reader, quiet)
+    return prepared
 
 
 def _make(config: Config, registry: Registry, reader: Reader) -> tuple[Encoder, View]:
-    _seed(config.training.seed)  # weights depend on the seed alone, not on what a reader drew
+    torch.manual_seed(config.training.seed)  # weights depend on the seed alone, not on what a reader drew
     encoder: Encoder = registry.make("encoder", config.encoder.name, reader.facts, **config.encoder.options)
     view: View = registry.make("view", config.view.name, reader.facts, **config.view.options)
     return encoder, view
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
 
 
 def _named(config: Config, registry: Registry) -> Config:
