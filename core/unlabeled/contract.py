@@ -127,6 +127,10 @@ class Reader:
         """A label per sample, for evaluation only."""
         raise UserError(f"this reader has no labels, so none called {spec!r}")
 
+    def sees(self, spec: str) -> bool:
+        """Whether the label is part of what an encoder is given, so that a probe of it would prove nothing."""
+        return False
+
     def raw(self) -> np.ndarray[Any, Any] | None:
         """[len, features] float32: the data with no encoder at all, the baseline beside every number."""
         return None

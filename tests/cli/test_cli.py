@@ -127,6 +127,7 @@ def test_mistakes_about_a_run_are_one_sentence(table: str, say: Said, tmp_path: 
     say(f"{PRETRAIN.format(table=table)} --method simclr --steps 1 --out run")
     for line, sentence in (
         (f"tabular evaluate run {table} --label churnd", "churned"),
+        (f"tabular evaluate run {table} --label age", "trained on 'age', so a probe of it proves nothing"),
         (f"tabular evaluate run {table} --label churned --seeds 0", "--seeds must be at least 1"),
         (f"tabular evaluate run {table} --label churned --test none.csv", "none.csv"),
         (f"tabular embed run {table} -o rows.doc", "cannot write embeddings as '.doc'"),

@@ -77,6 +77,12 @@ def test_broken_samples_are_replaced_counted_and_written_down(tmp_path: Path) ->
         UserError, match=r"of 1797 samples cannot be read, more than --max-broken 0.1 allows.*truncated"
     ):
         train(tmp_path / "few", data="digits:3")
+    for workers in (0, 2):
+        with pytest.raises(
+            UserError, match=r"^64 samples in a row cannot be read, the last is \d+ \(OSError: trunc"
+        ) as said:
+            train(tmp_path / f"none-{workers}", data="digits:1", workers=workers)
+        assert "\n" not in str(said.value)
     outcome = train(tmp_path / "many", data="digits:3", max_broken=0.5)
     assert outcome.step == outcome.steps
     lines = [json.loads(line) for line in (tmp_path / "many" / "quarantine.jsonl").read_text().splitlines()]

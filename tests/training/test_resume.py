@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest_training import environment, metrics
+from unlabeled.training.signals import Stopper
 
 LINE = (
     "toy pretrain digits --method dino --steps 45 --batch-size 64 --accumulate 2 --checkpoint-every 4 "
@@ -93,20 +95,39 @@ def test_killed_runs_go_on_exactly(whole: Path, tmp_path: Path) -> None:
     assert left == {"step-00000044.pt", "step-00000045.pt"}, "nothing half-written stays behind"
 
 
-def test_a_signal_saves_and_leaves(whole: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    start = [sys.executable, "-m", "unlabeled.cli.main", *LINE, "--out", str(broken)]
-    process = subprocess.Popen(start, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    while not (broken / "metrics.jsonl").exists():
+def stop_with(number: int, folder: Path, *line: str) -> None:
+    """Start a run, wait for its first step, and send a signal to all of its processes, as a terminal does."""
+    before = len(metrics(folder)) if folder.exists() else 0
+    start = [sys.executable, "-m", "unlabeled.cli.main", *line, "--out", str(folder)]
+    pipes = {"stderr": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(start, env=environment(), start_new_session=True, **pipes)
+    while not (folder / "metrics.jsonl").exists() or len(metrics(folder)) <= before:
+        assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "saved" in said
-    assert "--resume" in said
+    assert process.returncode == 128 + number
+    assert "and saved; go on with: unlabeled toy pretrain --resume" in said
+
+
+def test_signals_save_and_leave(whole: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    stop_with(signal.SIGINT, broken, *LINE, "--workers", "2")
     assert (broken / "encoder" / "encoder.json").exists(), "a stopped run leaves a usable encoder"
+    stop_with(signal.SIGTERM, broken, "toy", "pretrain", "--resume")
     assert run("toy", "pretrain", "--resume", "--out", str(broken)) == 0
     assert_same(whole, broken)
+
+
+def test_a_second_signal_is_obeyed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with Stopper() as stopper:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stopper.asked, left) == (signal.SIGTERM, [])
+        os.kill(os.getpid(), signal.SIGINT)
+        assert left == [128 + signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_workers_and_batch_reading_change_nothing(whole: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ many workers fetch, on how many ranks, changes nothing.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -203,7 +204,17 @@ def loader(batches: Dataset[Step], start: int, stop: int, workers: int, pin: boo
         collate_fn=_same,
         generator=torch.Generator(),  # else starting a loader would draw from torch's own, which dropout uses
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_run if workers else None,
     )
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Terminals and schedulers signal every process; the run still needs its workers to finish the step and save.
+
+    Workers leave when the loader closes, or within seconds of their parent's end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _same(step: Any) -> Any:

@@ -11,12 +11,12 @@ from unlabeled.errors import UserError
 
 
 class Quarantine:
-    """quarantine.jsonl: a line per broken sample, once; too many of them stop the run."""
+    """quarantine.jsonl: a line per broken sample, once a process; too many of them stop the run."""
 
-    def __init__(self, path: Path | None, samples: int, most: float):
+    def __init__(self, path: Path, samples: int, most: float):
         self.path, self.samples, self.most = path, samples, most
         self.seen: set[int] = set()
-        if path and path.exists():
+        if path.exists():
             self.seen = {json.loads(line)["index"] for line in path.read_text().splitlines() if line.endswith("}")}
 
     def add(self, broken: Iterable[Broken]) -> None:
@@ -29,13 +29,12 @@ class Quarantine:
             if item.index in self.seen:
                 continue
             self.seen.add(item.index)
-            if self.path:
-                line = {"index": item.index, "name": item.name, "reason": item.reason}
-                with self.path.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+            line = {"index": item.index, "name": item.name, "reason": item.reason}
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
             if len(self.seen) > self.most * self.samples:
                 raise UserError(
                     f"{len(self.seen)} of {self.samples} samples cannot be read, more than --max-broken {self.most:g} "
                     f"allows; the last is {item.name} ({item.reason})"
-                    + (f"; all are in {self.path}" if self.path else "")
+                    f"; all are in {self.path}"
                 )

@@ -17,6 +17,9 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation.probes import Features, Labels, Split, knn_probe, linear_probe
 from unlabeled.saved import Saved, describe, load
 
+MOST_NUMBERED_CLASSES = 100
+"""Whole numbers with more values than this are amounts to regress, not names of classes."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -167,11 +170,13 @@ def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labels, Labels]
     """Class numbers (int64) or targets (float64) of both.
 
     Raises:
-        UserError: fewer than two classes, or test classes that training rows do not have.
+        UserError: the encoder was trained on it; fewer than two classes; test classes that training rows do not have.
     """
+    if reader.sees(label):
+        raise UserError(f"the encoder was trained on {label!r}, so a probe of it proves nothing: pre-train without it")
     train = np.asarray(reader.labels(label))
     test = train if tester is reader else np.asarray(tester.labels(label))
-    if train.dtype.kind == "f":
+    if train.dtype.kind == "f" or (train.dtype.kind in "iu" and len(np.unique(train)) > MOST_NUMBERED_CLASSES):
         for what, values in (("train", train), ("test", test)):
             if not np.isfinite(values).all():
                 missing = int((~np.isfinite(values)).sum())

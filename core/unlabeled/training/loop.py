@@ -77,7 +77,7 @@ class Run:
         self.alarm = Alarm()
         self.meter = Meter(device)
         self.streak = torch.zeros((), device=device)  # steps in a row without a finite gradient
-        self.quarantine = Quarantine(folder.quarantine if rank() == 0 else None, len(reader), self.training.max_broken)
+        self.quarantine = Quarantine(folder.quarantine, len(reader), self.training.max_broken)
         self.quiet = quiet
         self._health_batches: list[Any] | None = None
 
@@ -154,7 +154,10 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _take(self, micro_batches: Iterator[Step]) -> Step:
-        step = next(micro_batches)
+        try:
+            step = next(micro_batches)
+        except UserError as error:  # from a worker it comes with the worker's traceback around it
+            raise UserError(str(error).strip().rpartition("UserError: ")[2]) from None
         if step.broken:
             self.quarantine.add(step.broken)
         if self.device.type == "cpu":

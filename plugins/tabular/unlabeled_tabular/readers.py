@@ -232,6 +232,10 @@ class TableReader(Reader):
         words = [word.rstrip(".").strip() for word in column.words.to_pylist()]
         return np.array([*words, ""])[column.codes]
 
+    def sees(self, spec: str) -> bool:
+        """Whether the encoder is given the column."""
+        return any(column["name"] == spec for column in self.facts["columns"])
+
     def raw(self) -> NDArray[np.float32]:
         """Standardised numbers, their missing flags where training rows had any, and one-hot categories.
 
