@@ -77,6 +77,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
 
 # dynamo looks at .grad of whatever passes a graph break, here where kept tokens are counted; it says so, no more
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch 2.11 itself calls it
 def test_compiled_encoders_train_as_plain_ones(tmp_path: Path) -> None:
     small = {"steps": 3, "batch_size": 64, "log_every": 1, "quiet": True, "encoder": {"name": "vit", "dropout": 0.0}}
     for name, compiled in (("plain", False), ("compiled", True)):

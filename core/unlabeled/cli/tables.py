@@ -48,7 +48,10 @@ def result_rows(result: Result) -> list[dict[str, str]]:
 
 def print_result(result: Result) -> None:
     """An evaluation as a table, with what it was measured on."""
-    print(f"label {result.label}: probes fitted on {result.train}, tested on {result.test}; {result.seeds} seeds")
+    print(
+        f"label {result.label}: probes fitted on {result.train_rows:,} labelled rows of {result.train}, "
+        f"tested on {result.test_rows:,} of {result.test}; {result.seeds} seeds"
+    )
     print_rows(result_rows(result))
     if result.majority is not None:
         print(f"always the commonest class: accuracy {result.majority:.4f}")

@@ -50,6 +50,8 @@ class Result:
     label: str
     seeds: int
     majority: float | None  # accuracy of always saying the commonest class; None for numbers
+    train_rows: int  # rows with a label that the probes are fitted on
+    test_rows: int
 
     def save(self, path: Path) -> None:
         """Write JSON."""
@@ -112,15 +114,16 @@ def evaluate(
     one = saved[0]
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
-    labels, test_labels = _labels(reader, tester, label)
-    tasks = [_task(reader, tester, labels, test_labels, seed) for seed in range(seeds)]
+    labelled, tested = _labels(reader, tester, label)
+    tasks = [_task(reader, tester, labelled, tested, seed) for seed in range(seeds)]
     rows: list[Row] = []
     trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
     name = "trained" + (f" ({one.method})" if one.method else "")
     rows += _probe(name, [(task.split(f), seed) for f in trained for seed, task in enumerate(tasks)])
     if baselines:
         rows += _baselines(one, tasks, device)
-    return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]))
+    known = (len(tasks[0].train_rows), len(tasks[0].test_rows))
+    return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]), *known)
 
 
 def _baselines(saved: Saved, tasks: Sequence[_Task], device: torch.device | None) -> list[Row]:
@@ -166,43 +169,60 @@ def _probe(name: str, splits: Sequence[tuple[Split, int]]) -> list[Row]:
     return [Row(name, probe, metric, tuple(values)) for (probe, metric), values in found.items()]
 
 
-def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labels, Labels]:
-    """Class numbers (int64) or targets (float64) of both.
+@dataclass(frozen=True)
+class _Labelled:
+    """The rows that have a label, and it."""
+
+    rows: Labels
+    values: Labels
+
+    @staticmethod
+    def of(reader: Reader, label: str) -> _Labelled:
+        values = np.asarray(reader.labels(label))
+        known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
+        return _Labelled(np.flatnonzero(known), values[known])
+
+    def to(self, values: Labels) -> _Labelled:
+        return _Labelled(self.rows, values)
+
+
+def _labels(reader: Reader, tester: Reader, label: str) -> tuple[_Labelled, _Labelled]:
+    """Class numbers (int64) or targets (float64) of both; rows without a label are left out.
 
     Raises:
         UserError: the encoder was trained on it; fewer than two classes; test classes that training rows do not have.
     """
     if reader.sees(label):
         raise UserError(f"the encoder was trained on {label!r}, so a probe of it proves nothing: pre-train without it")
-    train = np.asarray(reader.labels(label))
-    test = train if tester is reader else np.asarray(tester.labels(label))
-    if train.dtype.kind == "f" or (train.dtype.kind in "iu" and len(np.unique(train)) > MOST_NUMBERED_CLASSES):
-        for what, values in (("train", train), ("test", test)):
-            if not np.isfinite(values).all():
-                missing = int((~np.isfinite(values)).sum())
-                raise UserError(f"label {label!r} is missing in {missing} rows of the {what} data; remove them")
-        return train.astype(np.float64), test.astype(np.float64)
-    classes = np.unique(train)
+    train = _Labelled.of(reader, label)
+    test = train if tester is reader else _Labelled.of(tester, label)
+    if not len(train.rows) or not len(test.rows):
+        raise UserError(f"no row of the {'test' if len(train.rows) else 'training'} data has a label {label!r}")
+    classes = np.unique(train.values)
+    whole = train.values.dtype.kind != "f" or bool((classes == np.round(classes)).all())
+    if train.values.dtype.kind in "iuf" and (not whole or len(classes) > MOST_NUMBERED_CLASSES):
+        return train.to(train.values.astype(np.float64)), test.to(test.values.astype(np.float64))
     if len(classes) < 2:
         raise UserError(f"label {label!r} has one class only ({classes[0]}); a probe needs two")
-    unknown = np.setdiff1d(np.unique(test), classes)
+    unknown = np.setdiff1d(np.unique(test.values), classes)
     if len(unknown):
         raise UserError(
             f"label {label!r} of the test data has {str(unknown[0])!r}, which the training data do not; "
             f"theirs are {', '.join(map(repr, map(str, classes[:5])))}"
         )
-    return np.searchsorted(classes, train), np.searchsorted(classes, test)
+    return train.to(np.searchsorted(classes, train.values)), test.to(np.searchsorted(classes, test.values))
 
 
-def _task(reader: Reader, tester: Reader, labels: Labels, test_labels: Labels, seed: int) -> _Task:
+def _task(reader: Reader, tester: Reader, train: _Labelled, test: _Labelled, seed: int) -> _Task:
     if tester is not reader:
-        return _Task(reader, tester, slice(None), slice(None), labels, test_labels)
+        return _Task(reader, tester, train.rows, test.rows, train.values, test.values)
     from sklearn.model_selection import train_test_split
 
-    few = labels.dtype.kind == "f" or np.bincount(labels).min() < 2
-    rows = np.arange(len(labels))
-    fit, other = train_test_split(rows, test_size=0.2, random_state=seed, stratify=None if few else labels)
-    return _Task(reader, tester, fit, other, labels[fit], labels[other])
+    few = train.values.dtype.kind == "f" or np.bincount(train.values).min() < 2
+    fit, other = train_test_split(
+        np.arange(len(train.rows)), test_size=0.2, random_state=seed, stratify=None if few else train.values
+    )
+    return _Task(reader, tester, train.rows[fit], train.rows[other], train.values[fit], train.values[other])
 
 
 def _majority(task: _Task) -> float | None:

@@ -1,0 +1,53 @@
+"""What the README tells a newcomer to type is typed here, word for word."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from unlabeled import plugins
+from unlabeled.cli.main import main
+from unlabeled.methods import METHODS
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    table = plugins.load("tabular").examples(tmp_path / "example")[0]
+    shutil.copy(table, tmp_path / "people.csv")
+    shutil.copy(table, tmp_path / "new.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_of_the_readme_run(folder: Path) -> None:
+    lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
+    mine = [line.split()[1:] for line in lines if line.startswith("unlabeled ")]
+    assert [line[1] for line in mine] == ["inspect", "pretrain", "pretrain", "evaluate", "embed"]
+    for line in mine:
+        assert main(line) == 0, line
+    assert (folder / "new.parquet").exists()
+
+
+def test_the_python_of_the_readme_runs(folder: Path) -> None:
+    (block,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["encoder"].width == 64  # type: ignore[attr-defined]
+
+
+def test_the_readme_names_every_method_and_file_of_a_run(folder: Path) -> None:
+    assert all(re.search(rf"\b{method}\b", README) for method in METHODS)
+    assert main(["tabular", "pretrain", "people.csv", "--method", "mae", "--steps", "2", "--out", "run"]) == 0
+    for path in (folder / "run").iterdir():
+        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in README
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (Path(__file__).parents[2] / link).exists(), link
