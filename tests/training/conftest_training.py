@@ -36,7 +36,9 @@ def command(tmp_path: Path) -> Command:
 
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "unlabeled.cli.main", *arguments]
-        return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=200, **options)
+        return subprocess.run(
+            line, capture_output=True, text=True, cwd=tmp_path, timeout=200, env=environment(), **options
+        )
 
     return run
 
@@ -48,4 +50,5 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": TOY}
+    """For processes that know the toy domain; one thread, as several of them share few cores."""
+    return {**os.environ, "PYTHONPATH": TOY, "OMP_NUM_THREADS": "1"}

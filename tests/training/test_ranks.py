@@ -16,8 +16,7 @@ LINE = "toy pretrain digits --steps 8 --batch-size 64 --log-every 2 --encoder.dr
 def torchrun(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     line += ["-m", "unlabeled.cli.main", *LINE, *arguments]
-    environ = {**environment(), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, env=environ, capture_output=True, text=True, timeout=200)
+    return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=200)
 
 
 @pytest.mark.parametrize("method", ["byol", "mae"])

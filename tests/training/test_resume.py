@@ -19,7 +19,7 @@ from unlabeled.training.signals import Stopper
 
 LINE = (
     "toy pretrain digits --method dino --steps 45 --batch-size 64 --accumulate 2 --checkpoint-every 4 "
-    "--log-every 3 --health-every 6 --seed 5"
+    "--log-every 3 --health-every 6 --seed 5 --set prototypes.prototypes=64 --set views.local=2"
 ).split()
 
 # Runs the command line and kills its own process with SIGKILL inside the n-th write of a checkpoint.
