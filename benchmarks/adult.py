@@ -27,6 +27,7 @@ from unlabeled.cli.tables import figure, markdown
 from unlabeled.evaluation.evaluate import Row, evaluate
 from unlabeled.saved import describe
 
+UNTRAINED = "the encoder, untrained"
 METRICS = (("linear", "accuracy"), ("linear", "auc"), ("knn", "accuracy"))
 
 
@@ -96,21 +97,19 @@ def lines(found: dict[str, list[Row]], seconds: dict[str, float]) -> Iterator[di
         yield {"features": name, **shown, "seconds a run": f"{seconds[name]:.0f}" if name in seconds else ""}
 
 
-def verdict(found: dict[str, list[Row]]) -> str:
+def verdict(found: dict[str, list[Row]], place: int) -> str:
     """Which methods are clearly above the untrained encoder: by more than two standard errors of the difference."""
-    base = found["the encoder, untrained"][0]
+    base = found[UNTRAINED][place]
     above, same, below = [], [], []
     for name, rows in found.items():
         if not name.startswith("`"):
             continue
-        error = ((rows[0].spread ** 2 + base.spread**2) / len(base.values)) ** 0.5
-        gap = rows[0].mean - base.mean
+        error = ((rows[place].spread ** 2 + base.spread**2) / len(base.values)) ** 0.5
+        gap = rows[place].mean - base.mean
         (above if gap > 2 * error else below if gap < -2 * error else same).append(f"{name} ({gap:+.4f})")
-    text = (
-        f"Above the untrained encoder by more than two standard errors of the difference: {', '.join(above) or 'none'}."
-    )
-    text += f" No clear difference: {', '.join(same)}." if same else ""
-    return text + (f" Below it: {', '.join(below)}." if below else "")
+    text = f"- {base.probe} {base.metric}: above it {', '.join(above) or 'none'};"
+    text += f" no clear difference {', '.join(same) or 'none'};"
+    return text + f" below it {', '.join(below) or 'none'}."
 
 
 def main() -> None:
@@ -124,34 +123,52 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--methods", default=",".join(plugins.load("tabular").methods))
     parser.add_argument("--out", default="docs/results/adult")
+    parser.add_argument("--page", action="store_true", help="write adult.md again from adult.json")
     flags = parser.parse_args()
     methods = flags.methods.split(",")
     jobs = [Job(m, seed, Path(flags.runs) / f"{m}-{seed}") for seed in range(flags.seeds) for m in methods]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda job: job.run(flags), jobs))
-    write(flags, methods, jobs)
+    if not flags.page:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda job: job.run(flags), jobs))
+    if not flags.page:
+        write(flags, methods, jobs)
+    page(flags, jobs)
 
 
 def write(flags: argparse.Namespace, methods: list[str], jobs: list[Job]) -> None:
-    """Evaluate finished runs into the two files."""
+    """Evaluate finished runs into adult.json."""
     data = Path(flags.data)
     train, test = str(data / "adult-train.csv"), str(data / "adult-test.csv")
     found: dict[str, list[Row]] = {}
-    seconds: dict[str, float] = {}
     for number, method in enumerate(methods):
         mine = [job for job in jobs if job.method == method]
         runs = [job.folder for job in mine]
         result = evaluate(runs, train, label="income", test=test, seeds=1, baselines=False)
         found[f"`{method}`"] = list(result.rows)
-        seconds[f"`{method}`"] = float(np.median([job.seconds for job in mine]))
         if number == 0:
             base = evaluate(runs[:1], train, label="income", test=test, seeds=flags.seeds)
             majority = base.majority
-    for name, features in (("the encoder, untrained", "untrained"), ("raw: one-hot and standardised", "raw")):
+    for name, features in ((UNTRAINED, "untrained"), ("raw: one-hot and standardised", "raw")):
         found[name] = [row for row in base.rows if row.features == features]
     found["gradient-boosted trees, supervised"] = trees(data)
-    saved = describe(jobs[0].folder)
+    plain = {
+        name: [{"probe": r.probe, "metric": r.metric, "values": r.values} for r in rows] for name, rows in found.items()
+    }
     Path(flags.out).parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{flags.out}.json").write_text(json.dumps({"majority": majority, "rows": plain}, indent=1) + "\n")
+
+
+def page(flags: argparse.Namespace, jobs: list[Job]) -> None:
+    """adult.md from adult.json and the runs."""
+    data = json.loads(Path(f"{flags.out}.json").read_text())
+    found = {
+        name: [Row(name, row["probe"], row["metric"], tuple(row["values"])) for row in rows]
+        for name, rows in data["rows"].items()
+    }
+    methods = list(dict.fromkeys(job.method for job in jobs))
+    seconds = {f"`{m}`": float(np.median([job.seconds for job in jobs if job.method == m])) for m in methods}
+    saved = describe(jobs[0].folder)
+    verdicts = "\n".join(verdict(found, place) for place in range(len(METRICS)))
     Path(f"{flags.out}.md").write_text(
         "# UCI Adult\n\n"
         f"Pre-trained on the 32,561 rows of adult-train.csv without `income`, {flags.epochs} epochs with the domain's\n"
@@ -159,16 +176,14 @@ def write(flags: argparse.Namespace, methods: list[str], jobs: list[Job]) -> Non
         "same rows with their labels and tested on the 16,281 rows of adult-test.csv. Mean ± standard deviation over\n"
         f"{flags.seeds} seeds of pre-training (of initialisation, for the untrained encoder). The strength of the\n"
         "linear probe is chosen on a fifth of the training rows. Always the commonest class: "
-        f"{majority:.4f}.\n\n{markdown(list(lines(found, seconds)))}\n{verdict(found)}\n\n"
+        f"{data['majority']:.4f}.\n\n{markdown(list(lines(found, seconds)))}\n"
+        "Beside the untrained encoder, by two standard errors of the difference of means:\n\n"
+        f"{verdicts}\n\n"
         "Seconds are of the training loop in one thread while two runs share the machine "
         f"({os.cpu_count()} processors, {platform.machine()}, no GPU, torch {torch.__version__}).\n\n"
         "Made by `python benchmarks/adult.py ../shared/data/tabular/adult"
         f" --epochs {flags.epochs} --depth {flags.depth}`.\n"
     )
-    plain = {
-        name: [{"probe": r.probe, "metric": r.metric, "values": r.values} for r in rows] for name, rows in found.items()
-    }
-    Path(f"{flags.out}.json").write_text(json.dumps(plain, indent=1) + "\n")
     print(Path(f"{flags.out}.md").read_text())
 
 

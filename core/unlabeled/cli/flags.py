@@ -34,7 +34,9 @@ class Parser(ArgumentParser):
         text = re.sub(r"--(encoder|view|reader|method)\.name", r"--\1", text)
         text = re.sub(r"\s+\[--(encoder|view) CONFIG\]", "", text)
         text = re.sub(r"\n  --(encoder|view) CONFIG .*", "", text)
-        return re.sub(r"\s+\(default: null\)", "", text)
+        text = re.sub(r", --[\w.-]+\+ \S+", "", text)  # jsonargparse's way to append to a list; ours is commas
+        text = re.sub(r"\(type:\s[^()]*?,\s+default:", "(default:", text)
+        return re.sub(r"\s+\(default:\s+null\)", "", text)
 
     def add_factory(self, factory: Callable[..., Any], prefix: str | None, skip: set[str]) -> None:
         """A flag for each keyword option of a factory."""

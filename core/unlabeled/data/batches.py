@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from unlabeled.contract import Batch, Kind, Reader, Sample, View
 from unlabeled.data.collate import collate
@@ -211,10 +212,16 @@ def loader(batches: Dataset[Step], start: int, stop: int, workers: int, pin: boo
 def _leave_signals_to_the_run(worker: int) -> None:
     """Terminals and schedulers signal every process; the run still needs its workers to finish the step and save.
 
-    Workers leave when the loader closes, or within seconds of their parent's end.
+    They leave when the loader closes; asked to end by SIGTERM they do so ten seconds later.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(10))
+
+
+def close(batches: Iterator[Step]) -> None:
+    """End a loader's worker processes now, also where an error's traceback still holds on to the iterator."""
+    if isinstance(batches, _MultiProcessingDataLoaderIter):
+        batches._shutdown_workers()  # type: ignore[no-untyped-call]
 
 
 def _same(step: Any) -> Any:

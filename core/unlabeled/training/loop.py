@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unlabeled.collectives import batch_mean, rank, world
 from unlabeled.config import Config, total_steps
 from unlabeled.contract import Encoder, Facts, Reader, View, to_device
-from unlabeled.data.batches import Batches, Order, Step, finish, held_out, loader
+from unlabeled.data.batches import Batches, Order, Step, close, finish, held_out, loader
 from unlabeled.data.quarantine import Quarantine
 from unlabeled.embedding import encode, whole_batches
 from unlabeled.errors import UserError
@@ -111,6 +111,7 @@ class Run:
                     if stop:
                         break
             finally:
+                close(micro_batches)
                 progress.close()
                 if board:
                     board.close()
@@ -125,6 +126,7 @@ class Run:
         if self.step % self.order.epoch_steps == 0 and self.objective.needs_prepare():
             self.objective.prepare(clock, self.embed_all)
         rate = set_rates(self.optimizer, self.training, clock)
+        self.optimizer.zero_grad(set_to_none=True)
         for part in range(self.training.accumulate):
             batch = self._take(micro_batches)
             last = part == self.training.accumulate - 1
@@ -142,8 +144,8 @@ class Run:
 
     def _descend(self) -> None:
         """Clip and step; a gradient that is not finite skips the step on the device, with nobody waiting."""
-        grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        grads = [grad for grad in [p.grad for p in self.parameters] if grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         if self.training.clip is not None:
             torch._foreach_mul_(grads, (self.training.clip / (norm + 1e-6)).clamp(max=1.0))
         broken = (~norm.isfinite()).float()
@@ -151,7 +153,6 @@ class Run:
         self.meter.broken.append(broken)
         self.optimizer.found_inf = broken  # type: ignore[attr-defined]  # read by fused AdamW and by our LARS
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
 
     def _take(self, micro_batches: Iterator[Step]) -> Step:
         try:
