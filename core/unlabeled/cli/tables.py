@@ -50,7 +50,7 @@ def print_result(result: Result) -> None:
     """An evaluation as a table, with what it was measured on."""
     print(
         f"label {result.label}: probes fitted on {result.train_rows:,} labelled rows of {result.train}, "
-        f"tested on {result.test_rows:,} of {result.test}; {result.seeds} seeds"
+        f"tested on {result.test_rows:,} of {result.test or 'its rows held out'}; {result.seeds} seeds"
     )
     print_rows(result_rows(result))
     if result.majority is not None:

@@ -46,7 +46,7 @@ class Result:
 
     rows: tuple[Row, ...]
     train: str
-    test: str
+    test: str | None  # None: a fifth of train, another one each seed
     label: str
     seeds: int
     majority: float | None  # accuracy of always saying the commonest class; None for numbers
@@ -123,7 +123,7 @@ def evaluate(
     if baselines:
         rows += _baselines(one, tasks, device)
     known = (len(tasks[0].train_rows), len(tasks[0].test_rows))
-    return Result(tuple(rows), train, test or "a fifth of it", label, seeds, _majority(tasks[0]), *known)
+    return Result(tuple(rows), train, test, label, seeds, _majority(tasks[0]), *known)
 
 
 def _baselines(saved: Saved, tasks: Sequence[_Task], device: torch.device | None) -> list[Row]:
