@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, View, to_device
-from unlabeled.data.batches import Broken
+from unlabeled.data.batches import Broken, try_batch
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
 from unlabeled.plugins import Registry
@@ -36,10 +36,7 @@ def whole_batches(
         draws = Draws(part)
         batch: Batch | None = None
         if type(view).sample is View.sample:
-            try:
-                batch = reader.batch(part.tolist())
-            except Exception:  # one of them is broken; the slow way finds out which
-                batch = None
+            batch = try_batch(reader, part)
         if batch is None:
             good, samples = [], []
             for index in part.tolist():
@@ -47,7 +44,7 @@ def whole_batches(
                     samples.append(view.sample(reader[index], WHOLE, Draws(torch.tensor([index]))))
                     good.append(index)
                 except Exception as error:  # whatever a decoder raises for a damaged file
-                    broken.append(Broken(index, reader.name(index), f"{type(error).__name__}: {error}"))
+                    broken.append(Broken.of(reader, index, error))
             part, draws = torch.tensor(good, dtype=torch.int64), Draws(torch.tensor(good, dtype=torch.int64))
             batch = collate(samples, registry) if samples else None
         if batch is not None:

@@ -14,6 +14,7 @@ from unlabeled import plugins
 from unlabeled.config import Config, Named
 from unlabeled.contract import Encoder, Facts, Reader, View
 from unlabeled.errors import UserError
+from unlabeled.files import write_text, write_whole
 from unlabeled.plugins import Registry
 
 FORMAT = 1
@@ -57,8 +58,6 @@ class Saved:
 def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, step: int) -> None:
     """Write an encoder's folder whole: weights first, then the description that makes it loadable."""
     from safetensors.torch import save
-
-    from unlabeled.files import write_text, write_whole
 
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     write_whole(folder / "encoder.safetensors", lambda file: file.write(save(state)))

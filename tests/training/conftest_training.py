@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from unlabeled.training.folder import TIMING
+
 TOY = str(Path(__file__).parent / "toy")
 SMALL = {"epochs": 1, "batch_size": 64, "log_every": 5, "seed": 3}
 
@@ -46,7 +48,7 @@ def command(tmp_path: Path) -> Command:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what measures the machine."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMING} for line in lines]
 
 
 def environment() -> dict[str, str]:

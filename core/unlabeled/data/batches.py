@@ -33,6 +33,11 @@ class Broken:
     name: str
     reason: str
 
+    @staticmethod
+    def of(reader: Reader, index: int, error: Exception) -> Broken:
+        """What a reader could not read, and why."""
+        return Broken(index, reader.name(index), f"{type(error).__name__}: {error}")
+
 
 @dataclass
 class Step:
@@ -132,7 +137,7 @@ def read_views(
     whole = None
     one_by_one = type(view).sample is not View.sample
     if not one_by_one:
-        whole = _try_batch(reader, indices)
+        whole = try_batch(reader, indices)
     broken: list[Broken] = []
     samples = [] if whole is not None else [_read(reader, int(index), pool, broken) for index in indices]
     views: dict[Kind, Batch] = {}
@@ -159,7 +164,8 @@ def finish(step: Step, view: View) -> Step:
     return Step(views, step.keys, step.broken)
 
 
-def _try_batch(reader: Reader, indices: Tensor) -> Batch | None:
+def try_batch(reader: Reader, indices: Tensor) -> Batch | None:
+    """Samples read at once, or None where the reader cannot or one of them is broken."""
     try:
         return reader.batch(indices.tolist())
     except Exception:  # one of them is broken: read them one by one and find out which
@@ -173,7 +179,7 @@ def _read(reader: Reader, index: int, pool: Tensor, broken: list[Broken]) -> Sam
         try:
             return reader[other]
         except Exception as error:  # whatever a decoder raises for a damaged file
-            broken.append(Broken(other, reader.name(other), f"{type(error).__name__}: {error}"))
+            broken.append(Broken.of(reader, other, error))
     last = broken[-1]
     raise UserError(f"{TRIES} samples in a row cannot be read, the last is {last.name} ({last.reason}); see `inspect`")
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from unlabeled.collectives import rank, world
+from unlabeled.collectives import world
 from unlabeled.errors import UserError
 
 
@@ -75,6 +75,3 @@ def all_ranks(value: Any) -> list[Any]:
 def any_rank(flag: bool) -> bool:
     """Whether it holds on any rank."""
     return any(all_ranks(flag)) if world() > 1 else flag
-
-
-__all__ = ["all_ranks", "any_rank", "pick_device", "processes", "rank", "world", "wrap"]

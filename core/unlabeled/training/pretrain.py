@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from unlabeled import plugins
-from unlabeled.collectives import rank
+from unlabeled.collectives import rank, world
 from unlabeled.config import FREE_ON_RESUME, Config, Named, config_from, with_training
 from unlabeled.contract import Encoder, Reader, View
 from unlabeled.errors import UserError
@@ -118,7 +118,7 @@ def _fitting(config: Config, samples: int, quiet: bool) -> Config:
     training, _ = held_out(samples, config.training.health_samples, config.training.seed)
     if len(training) >= config.training.batch_size:
         return config
-    parts = config.training.accumulate * int(torch.distributed.get_world_size() if _joined() else 1)
+    parts = config.training.accumulate * world()
     fits = len(training) // parts * parts
     if fits < 2:
         raise UserError(
@@ -128,10 +128,6 @@ def _fitting(config: Config, samples: int, quiet: bool) -> Config:
         wanted = config.training.batch_size
         print(f"note: {len(training)} training samples are fewer than batch size {wanted}; using {fits}")
     return with_training(config, batch_size=fits)
-
-
-def _joined() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _notices(reader: Reader, quiet: bool) -> None:
