@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ class Look:
     tokens: Tokens  # of K × B samples
     encoded: Encoded
     hidden: Hidden | None = None  # None: everything was seen
+    in_place: bool = False  # hidden tokens stood as blanks in the encoder, so that their latents are predictions
 
     @property
     def instances(self) -> Tensor:  # [K, M, D]
@@ -36,6 +37,10 @@ class Look:
     @property
     def seen(self) -> Tensor:  # [K × B, N] bool
         return self.tokens.valid if self.hidden is None else self.tokens.valid & ~self.hidden.hidden
+
+    @property
+    def layers(self) -> Sequence[Tensor]:  # [K × B, N, D] each, oldest first; the tokens where none were asked for
+        return [self.latent] if self.encoded.layers is None else list(self.encoded.layers)
 
     @property
     def latent(self) -> Tensor:  # [K × B, N, D]
@@ -51,6 +56,10 @@ class Passes:
     student: Mapping[Kind, Sequence[Look]]  # one look a mask; one where nothing is hidden
     teacher: Mapping[Kind, Look]  # whole views only; no local ones
     clock: Clock
+    samples: Tensor | None = None  # [B] int64, numbers of the samples in the reader
+    labels: Tensor | None = None  # [B] int64, −1 where a sample has none; None where no term asks
+    transforms: Mapping[Kind, Tensor] = field(default_factory=dict)  # [K × B] int64, where views were transformed
+    embed: Callable[[Tokens], Tensor] | None = None  # the student's mixing point, where it has one
 
     def instances(self, who: Literal["student", "teacher"]) -> list[Tensor]:
         """[M, D] per view: plain, then global, then local ones (first mask, where there are several)."""

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 
 @hookimpl
 def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
-    from unlabeled import masking
+    from unlabeled.corruption import CorruptMask, MixMask, ShuffleMask
+    from unlabeled.masking import BlockMask, ContextTargets, RandomMask
 
-    return {"random": masking.RandomMask, "block": masking.BlockMask, "context_targets": masking.ContextTargets}
+    return {
+        "random": RandomMask,
+        "block": BlockMask,
+        "context_targets": ContextTargets,
+        "corrupt": CorruptMask,
+        "shuffle": ShuffleMask,
+        "mix": MixMask,
+    }
 
 
 @hookimpl

@@ -1,6 +1,6 @@
 """A run as plain data: what config.yaml holds, flags set and Python passes are one and the same.
 
-domain, data, reader {name, options}, view {name, options}, encoder {name, options}, method, training
+domain, data, reader {name, options}, view {name, options}, encoder {name, options}, labels, method, training
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class Config:
     reader: Named = Named()
     view: Named = Named()
     encoder: Named = Named()
+    labels: str = ""
     training: Training = Training()
 
     def save(self, path: Path) -> None:
@@ -141,6 +142,7 @@ class Config:
             "reader": self.reader.data(),
             "view": self.view.data(),
             "encoder": self.encoder.data(),
+            "labels": self.labels,
             "method": {"name": self.method_name, **method_data(self.method)},
             "training": asdict(self.training),
         }
@@ -227,6 +229,7 @@ def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
         reader=Named.of(data.get("reader")),
         view=Named.of(data.get("view") or view),
         encoder=Named.of(data.get("encoder")),
+        labels=str(data.get("labels") or ""),
         training=Training(**training),
     )
 

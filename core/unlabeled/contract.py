@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from unlabeled.collectives import gather
 from unlabeled.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,32 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Alteration:
+    """What happens to token embeddings at an encoder's mixing point; fields left None do nothing.
+
+    It is how tokens are hidden in place (BERT's and SimMIM's blank), exchanged (VIME, GraphMAE), shuffled (ShED)
+    and mixed (e-Mix), whatever the domain.
+    """
+
+    blank: Tensor | None = None  # [B, N] bool: `token` stands here instead
+    token: Tensor | None = None  # [E]
+    source: Tensor | None = None  # [B, N] int64: number of the token whose embedding stands here instead
+    share: Tensor | None = None  # [B, N] in [0, 1]: how much of the own embedding stays beside the source's
+    across: bool = False  # `source` counts the tokens of all ranks, in rank order, not of this one
+
+    def __call__(self, x: Tensor) -> Tensor:  # [B, N, E] -> [B, N, E]
+        if self.source is not None:
+            pool = gather(x) if self.across else x
+            other = pool.flatten(0, 1)[self.source]
+            if self.share is not None:
+                other = torch.lerp(other, x, self.share[..., None].to(x.dtype))
+            x = other
+        if self.blank is not None and self.token is not None:
+            x = torch.where(self.blank[..., None], self.token.to(x.dtype), x)
+        return x
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """What an encoder makes of tokens. An encoder without tokens leaves `tokens` None."""
 
@@ -61,6 +88,14 @@ class Content(Protocol):
     width: int  # C: how many numbers a prediction has
 
     def loss(self, prediction: Tensor, tokens: Tokens) -> Tensor: ...  # [B, N, C], content -> [B, N]
+
+
+class Target(Protocol):
+    """Fixed features of tokens, in place of their content, as what hidden ones are predicted as."""
+
+    width: int  # C
+
+    def __call__(self, tokens: Tokens) -> Tensor: ...  # [B, N, C], without gradient
 
 
 class Predictor(nn.Module):
@@ -84,14 +119,28 @@ class Encoder(nn.Module):
     width: int  # D
     depth: int = 0  # how many layers' tokens can be asked for; 0: none
     has_tokens: bool = True  # False: only `instances` mean something
+    embed_width: int = 0  # E, of tokens at the mixing point; 0: there is none
     content: Content | None = None  # None: squared error on tokens.values
 
     def tokenize(self, batch: Batch) -> Tokens:
         """Cut a batch. No weights, so that it is safe outside forward under DDP and FSDP2."""
         raise NotImplementedError
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        """Encode; hidden: [B, N] bool; layers: also return the tokens of the last `layers` layers."""
+    def embed(self, tokens: Tokens) -> Tensor:
+        """The mixing point [B, N, E]: what each token's own content becomes, before anything says where it stands."""
+        raise NotImplementedError
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
+        """Encode.
+
+        Args:
+            tokens: of `tokenize`.
+            hidden: [B, N] bool, what may not be seen.
+            layers: also return the tokens of the last `layers` layers.
+            alter: goes over `embed(tokens)`; asked only of encoders with a mixing point.
+        """
         raise NotImplementedError
 
     def predictor(self, out_width: int, width: int, depth: int) -> Predictor | None:
@@ -107,6 +156,7 @@ class Reader:
     """
 
     facts: Facts
+    together: bool = False  # samples mean something only all at once (nodes of one graph): a step takes them all
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -143,6 +193,8 @@ class Reader:
 class View:
     """Random views of samples. Both stages draw all chance from `draws` and change nothing in place."""
 
+    transforms: int = 0  # how many transforms of a sample `transform` knows, the identity among them; 0: none
+
     def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
         """One sample, in a loader worker, before samples become a batch: crops of uneven data."""
         return sample
@@ -150,6 +202,10 @@ class View:
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         """A whole batch at once, on the device; row i may depend on row i and draws alone."""
         return batch
+
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        """The batch with transform number which[i] on row i: [B] int64 below `transforms`; 0 is the identity."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, View, to_device
+from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, Tokens, View, to_device
 from unlabeled.data.batches import Broken, try_batch
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
@@ -91,3 +91,32 @@ def embed(
     if not parts:
         raise UserError("not one sample could be read" + (f"; the first: {broken[0].reason}" if broken else ""))
     return Embedded(torch.cat(kept), torch.cat(parts), tuple(broken))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The `unlabeled.terms.base.Survey` of a run: passes over its samples by the encoder as it is, in eval mode.
+
+    Every rank makes the whole pass, so that all of them find the same.
+    """
+
+    encoder: Encoder
+    reader: Reader
+    view: View
+    registry: Registry
+    training: Tensor  # int64, the samples trained on
+    device: torch.device
+
+    def instances(self) -> Tensor:
+        """[samples, D] float32 in the reader's order; zeros for samples that cannot be read."""
+        made = embed(self.encoder, self.reader, self.view, self.registry, device=self.device)
+        out = made.instances.new_zeros(len(self.reader), made.instances.shape[1])
+        out[made.indices] = made.instances
+        return out.to(self.device)
+
+    def tokens(self, samples: int) -> Iterator[Tokens]:
+        """Undisturbed tokens of about this many samples, spread evenly over the training ones, batch by batch."""
+        chosen = self.training[:: max(1, len(self.training) // max(samples, 1))]
+        for _, batch, _ in whole_batches(self.reader, self.view, self.registry, chosen, 512):
+            if batch:
+                yield self.encoder.tokenize(to_device(batch, self.device))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:  # listing plugins must not cost an import of torch
-    from unlabeled.contract import Batch, Encoder, Reader, Sample, View
+    from unlabeled.contract import Batch, Encoder, Reader, Sample, Target, View
     from unlabeled.masking import Mask
     from unlabeled.methods import Method
     from unlabeled.terms.base import Term
@@ -48,6 +48,11 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
 @hookspec
 def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
     """mask(**options): mask(tokens, draws) says which tokens are hidden. Beside the core's own."""
+
+
+@hookspec
+def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
+    """target(encoder, **options): fixed features of tokens to predict. The first is what maskfeat and hubert use."""
 
 
 @hookspec

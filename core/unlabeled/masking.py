@@ -2,37 +2,52 @@
 
 They know places only by `tokens.coords`, so one block mask serves an image, a volume, a spectrogram and a
 table. Every count is exact per sample, invalid tokens are never chosen, and chance comes from the sample's own
-draws. In flat storage (`tokens.owner`) counts are per owner.
+draws. In flat storage (`tokens.owner`) counts are per owner, and a sample gets the mask that it gets padded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from unlabeled.collectives import gather, rank, world
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
+Share = float | tuple[float, float]
+"""A share of the tokens, or the bounds between which each sample draws its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """One mask of a batch."""
+    """One mask of a batch: what is not shown, what is shown instead, what is asked for."""
 
     hidden: Tensor  # [B, N] bool: what the student may not see; always valid places
-    targets: tuple[Tensor, ...]  # each [B, N] bool, inside hidden: predicted one after another
+    targets: tuple[Tensor, ...]  # each [B, N] bool: predicted one after another
+    source: Tensor | None = None  # [B, N] int64, see Alteration: whose embedding the student sees at a place
+    share: Tensor | None = None  # [B, N] in [0, 1]: how much of the own embedding stays beside the source's
+    across: bool = False  # `source` and `partner` count over all ranks
+    partner: Tensor | None = None  # [B] int64: the row mixed into this one
 
 
 class Mask(Protocol):
-    """Says which tokens are hidden, and which of these are to be predicted."""
+    """Says which tokens are hidden or changed, and which are to be predicted.
+
+    `gives` says what terms may build on: "hidden" places to predict, "moved" content to detect, "mixed" samples.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"hidden"})
 
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden: ...
+
+
+# ---- chance, per sample and per token
 
 
 def per_sample(tokens: Tokens) -> tuple[Tensor, Tensor]:
@@ -44,6 +59,29 @@ def per_sample(tokens: Tokens) -> tuple[Tensor, Tensor]:
     samples = int(tokens.owner.max()) + 1
     count = torch.zeros(samples, dtype=torch.int64, device=tokens.valid.device)
     return tokens.owner, count.index_add_(0, tokens.owner.flatten(), tokens.valid.flatten().long())
+
+
+def rows_of(tokens: Tokens, draws: Draws) -> Draws:
+    """A row of chance for each sample: its own key, or what several instances' keys make together."""
+    samples = len(per_sample(tokens)[1])
+    return draws if len(draws) == samples else draws.folded(samples)
+
+
+def scores(tokens: Tokens, rows: Draws) -> Tensor:
+    """[B, N] uniform in [0, 1), one per token, from its sample's row of chance."""
+    if tokens.owner is None:
+        return rows.uniform(tokens.valid.shape[1])
+    return rows.uniform_at(tokens.owner, places(tokens.owner))
+
+
+def places(owner: Tensor) -> Tensor:
+    """[B, N]: which of its sample's tokens each one is."""
+    order = owner.flatten().argsort(stable=True)
+    sizes = torch.bincount(owner.flatten())
+    first = (sizes.cumsum(0) - sizes)[owner.flatten()[order]]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device) - first
+    return place.view_as(owner)
 
 
 def lowest(score: Tensor, eligible: Tensor, owner: Tensor | None, count: Tensor) -> Tensor:
@@ -60,13 +98,19 @@ def lowest(score: Tensor, eligible: Tensor, owner: Tensor | None, count: Tensor)
     return (place < count[owner.flatten()]).view_as(score) & eligible
 
 
-def _draws(tokens: Tokens, draws: Draws) -> Draws:
-    return draws if len(draws) == len(tokens.valid) else draws.folded()
+def check_share(name: str, value: Share, most: float = _BELOW_ONE) -> tuple[float, float]:
+    """Bounds of a share of the tokens.
 
-
-def _check_share(name: str, value: float, most: float = _BELOW_ONE) -> None:
-    if not 0 < value <= most:
-        raise UserError(f"{name} is a share of the tokens: between 0 and 1, not {value}")
+    Raises:
+        UserError: one is not above 0 and at most `most`, or they are in the wrong order.
+    """
+    low, high = value if isinstance(value, tuple | list) else (value, value)  # YAML has lists
+    for bound in (low, high):
+        if not 0 < bound <= most:
+            raise UserError(f"{name} is a share of the tokens: between 0 and 1, not {bound}")
+    if low > high:
+        raise UserError(f"{name} goes from the smaller to the larger share, not from {low} to {high}")
+    return low, high
 
 
 def _check_aspect(value: float) -> None:
@@ -74,31 +118,120 @@ def _check_aspect(value: float) -> None:
         raise UserError(f"aspect is how much longer than wide a block may be: 1 or more, not {value}")
 
 
-class RandomMask:
+# ---- masks
+
+
+class _Chosen:
+    """What masks that choose a share of each sample's tokens have in common: how many, and what becomes of them.
+
+    Args:
+        ratio: share of the valid tokens, or its bounds.
+        samples: share of the samples that are masked at all (iBOT hides from half of them).
+        swap: share of the chosen tokens that show another token's content instead of nothing (GraphMAE, BERT).
+        keep: share of the chosen tokens that are shown as they are (BERT); all of them are predicted.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"hidden"})
+
+    def __init__(self, ratio: Share, samples: float, swap: float, keep: float):
+        self.ratio = check_share("ratio", ratio)
+        if not 0 < samples <= 1:
+            raise UserError(f"samples is the share of samples that are masked: above 0, up to 1, not {samples}")
+        if min(swap, keep) < 0 or swap + keep > 1:
+            raise UserError(f"swap {swap} and keep {keep} are shares of the hidden tokens: from 0, together up to 1")
+        self.samples, self.swap, self.keep = samples, swap, keep
+
+    @property
+    def alters(self) -> bool:
+        """Whether embeddings are changed at the mixing point."""
+        return self.swap > 0
+
+    def count(self, tokens: Tokens, rows: Draws) -> Tensor:
+        """[samples] how many to choose: at least one and never all, wherever a sample has two tokens."""
+        _, valid = per_sample(tokens)
+        low, high = self.ratio
+        ratio = rows.fork("ratio").uniform(1, low=low, high=high)[:, 0] if high > low else low
+        count = (ratio * valid).round().long().clamp(min=1)
+        count = torch.minimum(count, (valid - 1).clamp(min=0))
+        return torch.where(rows.fork("samples").chance(self.samples, 1)[:, 0], count, 0) if self.samples < 1 else count
+
+    def hide(self, chosen: Tensor, tokens: Tokens, rows: Draws) -> Hidden:
+        """The chosen tokens hidden, but for those swapped and kept."""
+        if not self.swap and not self.keep:
+            return Hidden(chosen, (chosen,))
+        owner, valid = per_sample(tokens)
+        sizes = torch.zeros_like(valid).index_add_(0, owner.flatten(), chosen.flatten().long())
+        fate = scores(tokens, rows.fork("fate"))
+        swapped = lowest(fate, chosen, tokens.owner, (self.swap * sizes).round().long())
+        kept = lowest(fate, chosen & ~swapped, tokens.owner, (self.keep * sizes).round().long())
+        source, across = strangers(tokens, rows.fork("swap"), swapped) if self.swap else (None, False)
+        return Hidden(chosen & ~swapped & ~kept, (chosen,), source, across=across)
+
+
+class RandomMask(_Chosen):
     """Hides round(ratio × valid) tokens of each sample, uniformly; at least one stays visible (arXiv 2111.06377)."""
 
-    def __init__(self, ratio: float = 0.75):
-        _check_share("ratio", ratio)
-        self.ratio = ratio
+    def __init__(self, ratio: Share = 0.75, *, samples: float = 1.0, swap: float = 0.0, keep: float = 0.0):
+        super().__init__(ratio, samples, swap, keep)
 
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
-        score = _draws(tokens, draws).uniform(tokens.valid.shape[1])
-        hidden = lowest(score, tokens.valid, tokens.owner, _count(tokens, self.ratio))
-        return Hidden(hidden, (hidden,))
+        rows = rows_of(tokens, draws)
+        score = scores(tokens, rows)
+        return self.hide(lowest(score, tokens.valid, tokens.owner, self.count(tokens, rows)), tokens, rows)
 
 
-class BlockMask:
-    """Hides the round(ratio × valid) tokens nearest to a random valid token: a box, in any number of dimensions."""
+class BlockMask(_Chosen):
+    """Hides the round(ratio × valid) tokens nearest to random valid tokens: boxes, in any number of dimensions.
 
-    def __init__(self, ratio: float = 0.5, aspect: float = 1.5):
-        _check_share("ratio", ratio)
+    With `size`, a share of the tokens, boxes of that size are laid one by one, overlapping as they fall, until the
+    count is reached (span and block masks of speech and images; GMML's groups); else there is one box.
+    `inverse` keeps the boxes and hides the rest (data2vec 2.0, arXiv 2212.07525).
+    """
+
+    def __init__(
+        self,
+        ratio: Share = 0.5,
+        aspect: float = 1.5,
+        *,
+        size: float | None = None,
+        inverse: bool = False,
+        samples: float = 1.0,
+        swap: float = 0.0,
+        keep: float = 0.0,
+    ):
+        super().__init__(ratio, samples, swap, keep)
         _check_aspect(aspect)
-        self.ratio, self.aspect = ratio, aspect
+        if size is not None:
+            check_share("size", size)
+        self.aspect, self.size, self.inverse = aspect, size, inverse
 
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
-        far = box_distance(tokens, _draws(tokens, draws), self.aspect)
-        hidden = lowest(far, tokens.valid, tokens.owner, _count(tokens, self.ratio))
-        return Hidden(hidden, (hidden,))
+        rows = rows_of(tokens, draws)
+        count = self.count(tokens, rows)
+        _, valid = per_sample(tokens)
+        laid = torch.where(count > 0, valid - count, 0) if self.inverse else count
+        box = self._boxes(tokens, rows, laid)
+        masked = count[per_sample(tokens)[0]] > 0
+        return self.hide(tokens.valid & masked & ~box if self.inverse else box, tokens, rows)
+
+    def _boxes(self, tokens: Tokens, rows: Draws, count: Tensor) -> Tensor:
+        """[B, N] bool: boxes that cover `count` [samples] tokens of each sample."""
+        if self.size is None:
+            return lowest(box_distance(tokens, rows, self.aspect), tokens.valid, tokens.owner, count)
+        _, valid = per_sample(tokens)
+        each = (self.size * valid).round().long().clamp(min=1)
+        order = torch.full_like(tokens.valid, torch.inf, dtype=torch.float32)
+        for number in range(self._most(count, each)):
+            far = box_distance(tokens, rows, self.aspect)
+            box = lowest(far, tokens.valid, tokens.owner, each)
+            order = torch.where(box & order.isinf(), number + far / (1 + far), order)  # by box, from its middle
+        order = torch.where(order.isinf(), 1e6 + scores(tokens, rows), order)
+        return lowest(order, tokens.valid, tokens.owner, count)
+
+    @staticmethod
+    def _most(count: Tensor, each: Tensor) -> int:
+        """How many boxes to lay: three times as many as would do side by side, as they overlap."""
+        return 3 * int((count / each).ceil().max())
 
 
 class ContextTargets:
@@ -110,11 +243,13 @@ class ContextTargets:
     table, T-JEPA, arXiv 2410.05016).
     """
 
+    gives: ClassVar[frozenset[str]] = frozenset({"hidden"})
+
     def __init__(
         self,
         targets: int = 4,
-        scale: tuple[float, float] = (0.15, 0.2),
-        context: tuple[float, float] = (0.85, 1.0),
+        scale: Share = (0.15, 0.2),
+        context: Share = (0.85, 1.0),
         aspect: float = 1.5,
         shape: str = "block",
     ):
@@ -122,53 +257,80 @@ class ContextTargets:
             raise UserError(f"context_targets has no shape {shape!r}; there are: block, scattered")
         if targets < 1:
             raise UserError(f"context_targets needs at least one target, not {targets}")
-        for name, share, most in (("scale", scale, _BELOW_ONE), ("context", context, 1.0)):
-            _check_share(name, share[0], most)
-            _check_share(name, share[1], most)
+        self.scale, self.context = check_share("scale", scale), check_share("context", context, 1.0)
         _check_aspect(aspect)
-        self.targets, self.scale, self.context, self.aspect = targets, scale, context, aspect
+        self.targets, self.aspect = targets, aspect
         self.scattered = shape == "scattered"
 
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
-        draws = _draws(tokens, draws)
-        _, valid = per_sample(tokens)
-        targets = tuple(self._some(tokens, draws, valid, self.scale, least=1) for _ in range(self.targets))
+        rows = rows_of(tokens, draws)
+        owner, valid = per_sample(tokens)
+        targets = tuple(self._some(tokens, rows, valid, self.scale) for _ in range(self.targets))
         union = torch.stack(targets).any(0)
-        context = self._some(tokens, draws, valid, self.context, least=1) & ~union
+        context = self._some(tokens, rows, valid, self.context) & ~union
         # A sample whose targets cover its whole context keeps one token to look from, taken from its targets.
-        owner, _ = per_sample(tokens)
         has = torch.zeros(len(valid), dtype=torch.int64, device=valid.device)
         has.index_add_(0, owner.flatten(), context.flatten().long())
-        score = draws.uniform(tokens.valid.shape[1]) - (~union).float()  # a token outside the targets, if there is one
-        rescue = lowest(score, tokens.valid, tokens.owner, (has == 0).long())
-        context = context | rescue
+        score = scores(tokens, rows) - (~union).float()  # a token outside the targets, if there is one
+        context = context | lowest(score, tokens.valid, tokens.owner, (has == 0).long())
         return Hidden(tokens.valid & ~context, tuple(target & ~context for target in targets))
 
-    def _some(self, tokens: Tokens, draws: Draws, valid: Tensor, share: tuple[float, float], least: int) -> Tensor:
-        N = tokens.valid.shape[1]
-        score = draws.uniform(N) if self.scattered else box_distance(tokens, draws, self.aspect)
-        part = draws.uniform(1, low=share[0], high=share[1])[:, 0]
-        part = part if len(part) == len(valid) else part.expand(len(valid))
-        count = torch.minimum((part * valid).round().long().clamp(min=least), valid)
+    def _some(self, tokens: Tokens, rows: Draws, valid: Tensor, share: tuple[float, float]) -> Tensor:
+        score = scores(tokens, rows) if self.scattered else box_distance(tokens, rows, self.aspect)
+        part = rows.uniform(1, low=share[0], high=share[1])[:, 0]
+        count = torch.minimum((part * valid).round().long().clamp(min=1), valid)
         return lowest(score, tokens.valid, tokens.owner, count)
 
 
-def box_distance(tokens: Tokens, draws: Draws, aspect: float) -> Tensor:
+def box_distance(tokens: Tokens, rows: Draws, aspect: float) -> Tensor:
     """[B, N] Chebyshev distance of tokens to a random valid token of their sample, sides stretched up to aspect."""
-    N, P = tokens.coords.shape[1:]
+    P = tokens.coords.shape[2]
     owner, valid = per_sample(tokens)
-    seed = lowest(draws.uniform(N), tokens.valid, tokens.owner, torch.ones_like(valid))
+    seed = lowest(scores(tokens, rows), tokens.valid, tokens.owner, torch.ones_like(valid))
     centre = torch.zeros(len(valid), P, dtype=tokens.coords.dtype, device=tokens.coords.device)
     centre.index_add_(0, owner[seed], tokens.coords[seed])
-    stretch = (draws.uniform(P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()  # [B, P]
+    stretch = (rows.uniform(P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()  # [samples, P]
     if P == 1:
         stretch = torch.ones_like(stretch)
-    far = ((tokens.coords - centre[owner]).abs() * stretch[:, None]).amax(-1)
-    return far + 1e-6 * draws.uniform(N)  # ties, on a grid the rule, fall at random
+    far = ((tokens.coords - centre[owner]).abs() * stretch[owner]).amax(-1)
+    return far + 1e-6 * scores(tokens, rows)  # ties, on a grid the rule, fall at random
 
 
-def _count(tokens: Tokens, ratio: float) -> Tensor:
-    """How many to hide: at least one and never all, wherever a sample has two tokens."""
-    _, valid = per_sample(tokens)
-    count = (ratio * valid).round().long().clamp(min=1)
-    return torch.minimum(count, (valid - 1).clamp(min=0))
+# ---- content from elsewhere
+
+
+def others(draws: Draws, *shape: int) -> Tensor:
+    """[B, *shape] int64: random other rows of the global batch, in rank order; a row's own number where it is alone.
+
+    Rows stand in a circle in the order of their keys, and a draw says how far to go: the choice depends on the
+    samples of the global batch alone, not on how they are spread over ranks.
+    """
+    keys = draws.fork("circle").keys
+    everyone = gather(keys)
+    order = everyone.argsort()
+    place = torch.searchsorted(everyone[order], keys)
+    G = len(order)
+    far = draws.integers(1, max(G, 2), *shape)
+    return order[(place.view(-1, *[1] * len(shape)) + far) % G]
+
+
+def strangers(tokens: Tokens, rows: Draws, where: Tensor, together: bool = False) -> tuple[Tensor, bool]:
+    """Content from other samples: numbers of source tokens [B, N], and whether they count over all ranks.
+
+    At a place of `where` [B, N] it is the same place of another sample, each place of its own one unless `together`;
+    the own token where the other has none there. In flat storage, where places of two samples have nothing to do
+    with each other, it is any valid token of this rank's row.
+    """
+    B, N = tokens.valid.shape
+    device = tokens.valid.device
+    own = torch.arange(B * N, device=device).view(B, N)
+    if tokens.owner is not None:
+        valid = tokens.valid.flatten().nonzero()[:, 0]
+        pick = (scores(tokens, rows) * len(valid)).long()
+        return torch.where(where, valid[pick], own), False
+    across = world() > 1
+    own = own + rank() * B * N
+    row = others(rows, 1).expand(B, N) if together else others(rows, N)
+    source = row * N + torch.arange(N, device=device)
+    there = gather(tokens.valid.byte()).flatten()[source].bool()  # gloo gathers no bool
+    return torch.where(where & there, source, own), across

@@ -32,6 +32,7 @@ class Views:
     plain: int = 0
     global_: int = 0
     local: int = 0
+    transform: bool = False  # each is also turned in one of the view's known ways, which terms are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Method:
 
     views: Views
     terms: tuple[Part, ...]
-    hide: Part | None = None  # what the student may not see; options "masks": how many masks share a teacher pass
+    hide: Part | None = None  # what the student may not see; besides the mask's own options there are "masks", how
+    # many masks share a teacher pass, and "in_place", whether hidden tokens stay as blanks that the encoder fills
     teacher: Part = Part("shared")  # "shared", "stop_gradient" or "ema" (momentum, end)
     keep: str = "student"  # which branch's encoder a run leaves behind: "student" or "teacher"
     training: Mapping[str, Any] = field(default_factory=dict)  # defaults for unlabeled.config.Training
@@ -70,8 +72,10 @@ class Method:
             counts = asdict(self.views)
             name = "global_" if option == "global" else option
             if name not in counts:
-                raise UserError(f"views has no {option!r}; there are: plain, global, local")
-            return replace(self, views=replace(self.views, **{name: _number(int, part, option, value)}))
+                raise UserError(f"views has no {option!r}; there are: plain, global, local, transform")
+            count = _number(int, part, option, value)
+            changed_views: dict[str, Any] = {name: bool(count) if name == "transform" else count}
+            return replace(self, views=replace(self.views, **changed_views))
         if part not in names:
             raise UserError(f"this method has no part {part!r}; {nearest(part, [*names, 'views'])}")
         return replace(

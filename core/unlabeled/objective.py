@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Branch, Look, Passes, Teacher, follow
-from unlabeled.contract import Batch, Encoder, Kind, Tokens
-from unlabeled.errors import UserError, choose, nearest
+from unlabeled.config import Named
+from unlabeled.contract import Alteration, Batch, Encoder, Kind, Reader, Tokens
+from unlabeled.errors import UserError
 from unlabeled.layers import synchronised
 from unlabeled.masking import Hidden, Mask
-from unlabeled.methods import Method
-from unlabeled.plugins import Registry
+from unlabeled.methods import Method, Part
+from unlabeled.plugins import Registry, core
 from unlabeled.randomness import Draws
+from unlabeled.refusal import method_needs, refuse
 from unlabeled.schedules import Clock, cosine
-from unlabeled.terms.base import EmbedAll, Term
-
-BRANCHES = ("shared", "stop_gradient", "ema")
+from unlabeled.terms.base import Survey, Term
 
 
 class Objective(nn.Module):
@@ -40,33 +41,40 @@ class Objective(nn.Module):
         if options:
             raise UserError(f"teacher {self.branch!r} has no option {next(iter(options))!r}; there are: momentum, end")
         self.teacher = Teacher(self.encoder) if self.branch == "ema" else None
-        self.mask: Mask | None = None
-        self.masks = 1
-        if method.hide:
-            chosen = dict(method.hide.options)
-            self.masks = int(chosen.pop("masks", 1))
-            if self.masks < 1:
-                raise UserError(f"{method.hide.name}.masks is how many masks a step draws: 1 or more, not {self.masks}")
-            self.mask = registry.make("mask", method.hide.name, **chosen)
+        self.mask, self.masks, self.in_place = _make_mask(method.hide, registry)
+        self.blank = nn.Parameter(torch.randn(encoder.embed_width) * 0.02) if self.in_place else None
         self.terms = nn.ModuleDict()
         for number, part in enumerate(method.terms):
-            term: Term = registry.make("term", part.name, self.encoder, **part.options)
+            options = _resolved(part, self.encoder, registry, names)
+            term: Term = registry.make("term", part.name, self.encoder, **options)
             term.attach(self.branch)
             self.terms[part.name if part.name not in self.terms else f"{part.name}{number}"] = term
         self.weights = [part.weight for part in method.terms]
+        self.labels: Tensor | None = None  # int64 [samples of the reader], for terms that need them; see class_numbers
         self._each = tuple(cast(Term, term) for term in self.terms.values())  # a tuple is not registered again
+        self._needs = method_needs(method, registry)
+        self._layers = max(term.layers for term in self._each)
 
-    def forward(self, views: Mapping[Kind, Batch], keys: Mapping[Kind, Tensor], clock: Clock) -> dict[str, Tensor]:
+    def forward(
+        self,
+        views: Mapping[Kind, Batch],
+        keys: Mapping[Kind, Tensor],
+        clock: Clock,
+        samples: Tensor | None = None,
+        transforms: Mapping[Kind, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """The loss of a micro-batch and its parts.
 
         Args:
             views: a batch per kind, its K views one after another.
             keys: int64 [K × B] per kind, the chance of each sample's masks.
+            samples: int64 [B], numbers of the samples in the reader; for terms that look them up.
+            transforms: int64 [K × B] per kind, which transform each view went through.
 
         Returns:
             {"loss": [], "<term>/<part>": [] ...}; the mean over ranks is the loss of the global batch.
         """
-        passes = self.look(views, keys, clock)
+        passes = self.look(views, keys, clock, samples, transforms)
         out: dict[str, Tensor] = {}
         total: Tensor | None = None
         for (name, term), weight in zip(self.terms.items(), self.weights, strict=True):
@@ -79,19 +87,26 @@ class Objective(nn.Module):
         assert total is not None, "a method has terms"
         return {"loss": total, **out}
 
-    def look(self, views: Mapping[Kind, Batch], keys: Mapping[Kind, Tensor], clock: Clock) -> Passes:
+    def look(
+        self,
+        views: Mapping[Kind, Batch],
+        keys: Mapping[Kind, Tensor],
+        clock: Clock,
+        samples: Tensor | None = None,
+        transforms: Mapping[Kind, Tensor] | None = None,
+    ) -> Passes:
         """Both branches' passes over every view."""
         student: dict[Kind, list[Look]] = {}
         teacher: dict[Kind, Look] = {}
         for kind, count in self.kinds().items():
             tokens = self.encoder.tokenize(views[kind])
             hides = self._hide(kind, tokens, keys[kind])
-            student[kind] = [
-                Look(count, tokens, self.encoder(tokens, hide.hidden if hide else None), hide) for hide in hides
-            ]
+            student[kind] = [self._learn(count, tokens, hide) for hide in hides]
             if kind != "local":
                 teacher[kind] = self._teach(count, tokens, student[kind][0])
-        return Passes(self.branch, student, teacher, clock)
+        labels = self.labels[samples] if self.labels is not None and samples is not None else None
+        embed = self.encoder.embed if self.encoder.embed_width else None
+        return Passes(self.branch, student, teacher, clock, samples, labels, transforms or {}, embed)
 
     def count(self, kind: Kind) -> int:
         """How many views of the kind a step sees."""
@@ -109,14 +124,22 @@ class Objective(nn.Module):
         draws = Draws(keys).fork("mask")
         return [self.mask(tokens, draws.fork(number)) for number in range(self.masks)]
 
+    def _learn(self, count: int, tokens: Tokens, hide: Hidden | None) -> Look:
+        """The student's look. What is changed in place is changed at the encoder's mixing point."""
+        if hide is None or (hide.source is None and not self.in_place):
+            return Look(count, tokens, self.encoder(tokens, hide.hidden if hide else None), hide)
+        blank, dropped = (hide.hidden, None) if self.in_place else (None, hide.hidden)
+        alter = Alteration(blank, self.blank, hide.source, hide.share, hide.across)
+        return Look(count, tokens, self.encoder(tokens, dropped, alter=alter), hide, self.in_place)
+
     def _teach(self, count: int, tokens: Tokens, student: Look) -> Look:
         """The teacher's whole look; without an EMA it is the student's own where nothing was hidden from it."""
         if self.teacher is not None:
-            return Look(count, tokens, self.teacher(tokens))
-        if student.hidden is None or not any("teacher" in term.needs for term in self._each):
+            return Look(count, tokens, self.teacher(tokens, layers=self._layers))
+        if student.hidden is None or "teacher" not in self._needs:
             return student
         with torch.set_grad_enabled(self.branch == "shared" and torch.is_grad_enabled()):
-            return Look(count, tokens, self.encoder(tokens))
+            return Look(count, tokens, self.encoder(tokens, layers=self._layers))
 
     def after_backward(self, clock: Clock) -> None:
         """Before the optimiser's step."""
@@ -133,10 +156,10 @@ class Objective(nn.Module):
             heads = [pair for term in self._each for pair in term.pairs()]
             follow([(self.teacher, self.encoder), *heads], momentum)
 
-    def prepare(self, clock: Clock, embed_all: EmbedAll) -> None:
+    def prepare(self, clock: Clock, survey: Survey) -> None:
         """Before an epoch."""
         for term in self._each:
-            term.prepare(clock, embed_all)
+            term.prepare(clock, survey)
 
     def best_encoder(self) -> Encoder:
         """The encoder that the method leaves behind: the student's, or the teacher's where its paper keeps that."""
@@ -149,36 +172,42 @@ class Objective(nn.Module):
         return any(type(term).prepare is not Term.prepare for term in self._each)
 
 
-def refuse(encoder: Encoder, method: Method, registry: Registry, names: tuple[str, str] = ("", "")) -> None:
-    """Say by name, before the first step, what cannot work."""
-    which, what = f"method {names[0] or 'of your own'!r}", f"encoder {names[1] or type(encoder).__name__!r}"
-    if method.teacher.name not in BRANCHES:
-        raise UserError(
-            f"{which}: no teacher is called {method.teacher.name!r}; {nearest(method.teacher.name, BRANCHES)}"
-        )
-    if not method.terms:
-        raise UserError(f"{which} has no terms; give it at least one of: {', '.join(sorted(registry.terms))}")
-    needs = method_needs(method, registry)
-    if "tokens" in needs and not encoder.has_tokens:
-        others = [name for name, row in registry.methods.items() if "tokens" not in method_needs(row, registry)]
-        raise UserError(
-            f"{which} needs tokens and {what} has none: choose another encoder, or method {', '.join(others)}"
-        )
-    views = method.views
-    whole = views.plain + views.global_
-    if min(views.plain, views.global_, views.local) < 0 or whole + views.local == 0:
-        raise UserError(f"{which} sees no view of a sample; set views.plain=1 or views.global=2")
-    if "views" in needs and whole + views.local < 2:
-        raise UserError(f"{which} compares views and has fewer than two; set views.global=2")
-    if not whole and needs & {"teacher", "hidden"}:
-        raise UserError(f"{which} needs more than local views; set views.global=2 or views.plain=1")
-    if "hidden" in needs and method.hide is None:
-        raise UserError(
-            f"{which} predicts hidden tokens and hides none; give it a mask: {', '.join(sorted(registry.masks))}"
-        )
+def _make_mask(hide: Part | None, registry: Registry) -> tuple[Mask | None, int, bool]:
+    """The mask of a method, how many of them share a teacher's look, and whether blanks stand in for hidden tokens."""
+    if hide is None:
+        return None, 1, False
+    options = dict(hide.options)
+    masks, in_place = int(options.pop("masks", 1)), bool(options.pop("in_place", False))
+    if masks < 1:
+        raise UserError(f"{hide.name}.masks is how many masks a step draws: 1 or more, not {masks}")
+    return registry.make("mask", hide.name, **options), masks, in_place
 
 
-def method_needs(method: Method, registry: Registry) -> set[str]:
-    """What a method asks of its encoder and views, of "instances", "tokens", "hidden", "views", "teacher"."""
-    terms = [cast(type[Term], choose("term", part.name, registry.terms)) for part in method.terms]
-    return {need for term in terms for need in term.needs}
+def _resolved(part: Part, encoder: Encoder, registry: Registry, names: tuple[str, str]) -> dict[str, Any]:
+    """A term's options, with its target made: a name, a mapping with a name and options, or the domain's "default".
+
+    Raises:
+        UserError: the domain offers no target.
+    """
+    options = dict(part.options)
+    if options.get("target") is None:
+        return options
+    chosen = Named.of(options["target"])
+    name = chosen.name
+    if name in (None, "default"):
+        name = next((known for known in registry.targets if known not in core().targets), None)
+        if name is None:
+            raise UserError(
+                f"method {names[0] or 'of your own'!r} predicts features that a domain defines and domain "
+                f"{registry.domain!r} defines none; set {part.name}.target to one of: {', '.join(registry.targets)}"
+            )
+    return {**options, "target": registry.make("target", name, encoder, **chosen.options)}
+
+
+def class_numbers(reader: Reader, spec: str, device: torch.device) -> Tensor:
+    """int64 [samples]: the number of each sample's class, −1 where it has no label."""
+    values = np.asarray(reader.labels(spec))
+    known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
+    numbers = np.full(len(values), -1)
+    numbers[known] = np.unique(values[known], return_inverse=True)[1]
+    return torch.from_numpy(numbers).to(device)

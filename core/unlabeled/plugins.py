@@ -190,6 +190,13 @@ class Registry:
         return self._merged("unlabeled_masks", _factories)
 
     @cached_property
+    def targets(self) -> Mapping[str, Callable[..., Any]]:
+        """target(encoder, **options) by name; the core's own are last, as the domain's first is the default."""
+        own = core().targets if self.domain else {}
+        merged = self._merged("unlabeled_targets", _factories)
+        return {**{name: one for name, one in merged.items() if name not in own}, **own}
+
+    @cached_property
     def terms(self) -> Mapping[str, Callable[..., Any]]:
         """term(encoder, **options) by name."""
         return self._merged("unlabeled_terms", _factories)

@@ -67,10 +67,12 @@ class Draws:
         part._calls = self._calls
         return part
 
-    def folded(self) -> Draws:
-        """One row that depends on all keys in their order, for what belongs to a batch of samples kept flat."""
-        place = torch.arange(len(self.keys), device=self.keys.device)
-        return Draws(_mix(_mix(self.keys ^ _mix(place + _GOLDEN)).sum(0, keepdim=True)))
+    def folded(self, rows: int = 1) -> Draws:
+        """Other rows: each depends on an equal share of the keys in their order, or on all where there is no such."""
+        count = rows if len(self.keys) % rows == 0 else 1
+        place = torch.arange(len(self.keys) // count, device=self.keys.device)
+        keys = _mix(_mix(self.keys.view(count, -1) ^ _mix(place + _GOLDEN)).sum(1))
+        return Draws(keys if count == rows else _mix(keys ^ _mix(torch.arange(rows, device=keys.device) + _GOLDEN)))
 
     def bits(self, *shape: int) -> Tensor:
         """[B, *shape] int64 of uniform bits."""
@@ -83,6 +85,12 @@ class Draws:
         """[B, *shape] float32 in [0, 1), or in [low, high], where float32 may round up to high."""
         unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
         return unit * (high - low) + low if (low, high) != (0.0, 1.0) else unit
+
+    def uniform_at(self, row: Tensor, place: Tensor) -> Tensor:
+        """float32 in [0, 1): at (row, place) what `uniform(n)` would hold there; int64 tensors of one shape."""
+        self._calls += 1
+        bits = _mix(self.keys[row] ^ _mix((place + (self._calls << 40)) * _GOLDEN))
+        return _shift(bits, 40).float() * 2.0**-24
 
     def normal(self, *shape: int) -> Tensor:
         """[B, *shape] float32, standard normal (Box-Muller)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.contract import (
+    Alteration,
     Batch,
     Encoded,
     Encoder,
@@ -92,7 +93,7 @@ class StripViT(Encoder):
 
     def __init__(self, facts: Facts, *, width: int = 32):
         super().__init__()
-        self.facts, self.width = facts, width
+        self.facts, self.width, self.embed_width = facts, width, width
         self.enter, self.place = nn.Linear(PATCH, width), Place(1, width)
         self.rate = nn.Linear(1, width)
         self.trunk = Trunk(width, self.depth)
@@ -110,10 +111,16 @@ class StripViT(Encoder):
     def tokenize(self, batch: Batch) -> Tokens:
         return Tokens(*self.cut(batch), {"rate": batch["rate"]})
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def embed(self, tokens: Tokens) -> Tensor:
+        return self.enter(tokens.values)
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
+        x = self.embed(tokens)
         x = (
-            self.enter(tokens.values)
+            (x if alter is None else alter(x))
             + self.place(tokens.coords)
             + self.rate(tokens.context["rate"][:, None, None] / 100)
         )
@@ -150,12 +157,18 @@ class StripCNN(StripViT):
     def __init__(self, facts: Facts, *, width: int = 32):
         super().__init__(facts, width=width)
         del self.place, self.trunk
+        self.embed_width = PATCH
         self.blank = nn.Parameter(torch.randn(PATCH))
         self.mix = nn.Conv1d(width, width, 3, padding=1)
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def embed(self, tokens: Tokens) -> Tensor:
+        return tokens.values
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         hidden = torch.zeros_like(tokens.valid) if hidden is None else hidden
-        x = torch.where(hidden[..., None], self.blank, tokens.values)
+        x = torch.where(hidden[..., None], self.blank, tokens.values if alter is None else alter(tokens.values))
         x = (self.enter(x) + self.rate(tokens.context["rate"][:, None, None] / 100)) * tokens.valid[..., None]
         x = (x + self.mix(x.mT).relu().mT) * tokens.valid[..., None]
         return Encoded(x, mean_of(x, tokens.valid))
@@ -165,15 +178,18 @@ class StripCNN(StripViT):
 
 
 class StripMLP(StripViT):
-    """Only a summary of the whole: no tokens."""
+    """Only a summary of the whole: no tokens, no mixing point."""
 
     depth, has_tokens = 0, False
 
     def __init__(self, facts: Facts, *, width: int = 32):
         super().__init__(facts, width=width)
         del self.place, self.trunk, self.rate
+        self.embed_width = 0
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
         return Encoded(None, mean_of(self.enter(tokens.values).relu(), keep))
 
@@ -187,11 +203,14 @@ class StripFlat(StripViT):
         flat = [part[valid][None] for part in (values, coords, valid)]
         return Tokens(*flat, {"rate": batch["rate"]}, owner[valid][None])
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         assert tokens.owner is not None
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
         owner, rate = tokens.owner[0], tokens.context["rate"]
-        x = self.enter(tokens.values) + self.place(tokens.coords) + self.rate(rate[owner][None, :, None] / 100)
+        x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
+        x = x + self.place(tokens.coords) + self.rate(rate[owner][None, :, None] / 100)
         x, kept = self.trunk(x, keep, tokens.owner, layers)
         weight = keep[0, :, None].to(x.dtype)
         total = x.new_zeros(len(rate), x.shape[-1]).index_add_(0, owner, x[0] * weight)

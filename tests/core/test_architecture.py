@@ -32,6 +32,7 @@ LEVELS: dict[str, int] = {
     "hookspecs": 0,
     "contract": 1,
     "masking": 2,
+    "corruption": 3,
     "layers": 2,
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
@@ -40,16 +41,17 @@ LEVELS: dict[str, int] = {
     "builtin": 5,
     "plugins": 6,
     "config": 7,
-    "objective": 7,
+    "refusal": 7,
+    "objective": 8,
     "data": 7,
     "embedding": 8,
     "saved": 8,
     "embedding_files": 9,
     "evaluation": 9,
     "training": 9,
-    "testing": 10,
-    "cli": 10,
-    "__init__": 10,
+    "testing": 11,
+    "cli": 11,
+    "__init__": 11,
 }
 
 

@@ -305,7 +305,7 @@ VIEWS, CONTRAST = Views(global_=2), (use("contrast"),)
         (Method(Views(plain=-1, global_=2), CONTRAST), ["'mine'", "views.plain=1"]),
         (Method(Views(local=2), (use("regress"),), teacher=Part("ema")), ["'mine'", "more than local"]),
         (Method(Views(local=1), (use("rebuild"),), use("random")), ["'mine'", "more than local"]),
-        (Method(Views(plain=1), (use("rebuild"),)), ["'mine'", "hides none", "block", "context_targets", "random"]),
+        (Method(Views(plain=1), (use("rebuild"),)), ["'mine'", "has no mask", "block", "context_targets", "random"]),
         (Method(Views(plain=1), (use("rebuild"),), use("randm")), ["'randm'", "did you mean random"]),
         (Method(Views(plain=1), (use("rebuild"),), use("random", ration=1)), ["'ration'", "did you mean ratio"]),
         (Method(Views(plain=1), (use("rebuild"),), use("random", masks=0)), ["random.masks", "1 or more"]),
@@ -354,10 +354,11 @@ def test_prepare_is_asked_for_only_where_a_term_has_it() -> None:
     term = type(made.terms["contrast"])
 
     class Preparing(term):  # type: ignore[misc, valid-type]
-        def prepare(self, clock, embed_all):  # type: ignore[no-untyped-def]
-            heard.append((clock, embed_all()))
+        def prepare(self, clock, survey):  # type: ignore[no-untyped-def]
+            heard.append((clock, survey))
 
     made.terms["contrast"].__class__ = Preparing
     assert made.needs_prepare()
-    made.prepare(CLOCK, lambda: torch.ones(1))
-    assert heard == [(CLOCK, torch.ones(1))]
+    sweep = object()
+    made.prepare(CLOCK, sweep)  # type: ignore[arg-type]
+    assert heard == [(CLOCK, sweep)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Branch, Look, Passes
-from unlabeled.contract import Batch, Encoded, Encoder, Kind, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Kind, Tokens
 from unlabeled.layers import Place, Trunk, mean_of
 from unlabeled.methods import METHODS, Method
 from unlabeled.randomness import sample_keys
@@ -36,7 +36,7 @@ class ToyEncoder(Encoder):
 
     def __init__(self, values: int = 3, width: int = 16, *, norm: bool = False, has_tokens: bool = True):
         super().__init__()
-        self.value_width, self.coord_width, self.width, self.depth = values, 1, width, 1
+        self.value_width, self.coord_width, self.width, self.depth, self.embed_width = values, 1, width, 1, width
         self.has_tokens = has_tokens
         self.enter, self.place, self.trunk = nn.Linear(values, width), Place(1, width), Trunk(width, 1)
         self.norm = nn.BatchNorm1d(width) if norm else nn.Identity()
@@ -49,10 +49,16 @@ class ToyEncoder(Encoder):
         coords = batch.get("coords", torch.linspace(0, 1, N)[None, :, None].expand(B, N, 1))
         return Tokens(x * valid[..., None], coords, valid, {})
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def embed(self, tokens: Tokens) -> Tensor:
+        return self.enter(tokens.values)
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         self.calls += 1
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
-        x, kept = self.trunk(self.enter(tokens.values) + self.place(tokens.coords), keep, tokens.owner, layers)
+        x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
+        x, kept = self.trunk(x + self.place(tokens.coords), keep, tokens.owner, layers)
         instances = self.norm(mean_of(x, keep))
         return Encoded(x if self.has_tokens else None, instances, torch.stack(kept) if layers else None)
 

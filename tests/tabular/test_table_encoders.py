@@ -143,7 +143,7 @@ def test_mixed_precision(encoder: Encoder, tokens: Tokens) -> None:
 
 
 def test_a_code_that_training_never_saw_starts_at_nothing(reader: TableReader) -> None:
-    embed = FTTransformer(reader.facts, width=8, depth=1).embed
+    embed = FTTransformer(reader.facts, width=8, depth=1).cells
     assert embed.codes is not None
     rare, city = 1, 0
     assert (embed.codes.weight[embed.offsets[city] + rare] == 0).all()

@@ -18,7 +18,7 @@ from unlabeled.errors import UserError
 from unlabeled.methods import METHODS
 from unlabeled.saved import load
 from unlabeled.schedules import Clock
-from unlabeled.terms.base import EmbedAll, Term
+from unlabeled.terms.base import Survey, Term
 from unlabeled.training.folder import RunFolder
 from unlabeled.training.health import Alarm, measure
 from unlabeled.training.pretrain import pretrain, run
@@ -161,8 +161,8 @@ def test_terms_prepare_before_each_epoch_with_everything_embedded(
     seen: list[tuple[int, Tensor]] = []
 
     class Prepared(Squares):  # type: ignore[misc, valid-type]
-        def prepare(self, clock: Clock, embed_all: EmbedAll) -> None:
-            seen.append((clock.step, embed_all()))
+        def prepare(self, clock: Clock, survey: Survey) -> None:
+            seen.append((clock.step, survey.instances()))
 
     registry = plugins.load("toy")
     monkeypatch.setitem(registry.terms, "contrast", Prepared)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def show_methods(arguments: list[str]) -> int:
     name = parser.parse_args(arguments).name
     from unlabeled.cli.tables import print_rows
     from unlabeled.config import method_data, method_from
-    from unlabeled.objective import method_needs
+    from unlabeled.refusal import method_needs
 
     registry = plugins.core()
     if name:

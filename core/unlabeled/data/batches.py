@@ -45,11 +45,24 @@ class Step:
 
     views: Mapping[Kind, Batch]  # K views of B samples each, view after view
     keys: Mapping[Kind, Tensor]  # int64 [K × B]
+    samples: Tensor  # int64 [B], numbers of those that were read
     broken: Sequence[Broken] = ()
+    transforms: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], where the method asks for them
+
+    def to(self, device: torch.device) -> Step:
+        """On a device; copies from pinned memory do not wait."""
+
+        def moved(tensors: Mapping[Any, Tensor]) -> dict[Any, Tensor]:
+            return {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+
+        views = {kind: moved(batch) for kind, batch in self.views.items()}
+        samples = self.samples.to(device, non_blocking=True)
+        return Step(views, moved(self.keys), samples, self.broken, moved(self.transforms))
 
     def pin_memory(self) -> Step:
         views = {kind: {name: x.pin_memory() for name, x in batch.items()} for kind, batch in self.views.items()}
-        return Step(views, {kind: keys.pin_memory() for kind, keys in self.keys.items()}, self.broken)
+        keys = {kind: keys.pin_memory() for kind, keys in self.keys.items()}
+        return Step(views, keys, self.samples.pin_memory(), self.broken, self.transforms)
 
 
 @dataclass(frozen=True)
@@ -101,12 +114,13 @@ class Batches(Dataset[Step]):
     order: Order
     registry: Registry
     on_device: bool  # the batch stage of views is left to `finish`, on the device
+    transform: bool = False  # views are transformed in a way that terms are told
 
     def __getitem__(self, micro: int) -> Step:
         epoch, indices = self.order.share(micro)
         keys = sample_keys(self.order.seed, epoch, indices)
         step = read_views(self.reader, self.view, self.kinds, indices, keys, self.order.samples, self.registry)
-        return step if self.on_device else finish(step, self.view)
+        return step if self.on_device else finish(step, self.view, self.transform)
 
     def __getstate__(self) -> dict[str, object]:  # a registry holds modules; a worker finds its own
         return {**self.__dict__, "registry": self.registry.domain}
@@ -139,7 +153,10 @@ def read_views(
     if not one_by_one:
         whole = try_batch(reader, indices)
     broken: list[Broken] = []
-    samples = [] if whole is not None else [_read(reader, int(index), pool, broken) for index in indices]
+    samples: list[Sample] = []
+    if whole is None:
+        numbers, samples = _read_each(reader, indices, pool, broken)
+        indices = torch.tensor(numbers)
     views: dict[Kind, Batch] = {}
     all_keys: dict[Kind, Tensor] = {}
     for kind, count in kinds.items():
@@ -155,13 +172,18 @@ def read_views(
             for at, sample in enumerate(samples * count)
         ]
         views[kind] = collate(made, registry)
-    return Step(views, all_keys, broken)
+    return Step(views, all_keys, indices, broken)
 
 
-def finish(step: Step, view: View) -> Step:
-    """The batch stage of the views."""
+def finish(step: Step, view: View, transform: bool = False) -> Step:
+    """The batch stage of the views, and a random one of the view's known transforms on top of it."""
     views = {kind: view.batch(batch, kind, Draws(step.keys[kind]).fork("batch")) for kind, batch in step.views.items()}
-    return Step(views, step.keys, step.broken)
+    which: dict[Kind, Tensor] = {}
+    if transform:
+        draws = {kind: Draws(keys).fork("transform") for kind, keys in step.keys.items()}
+        which = {kind: chance.integers(0, view.transforms, 1)[:, 0] for kind, chance in draws.items()}
+        views = {kind: view.transform(batch, which[kind]) for kind, batch in views.items()}
+    return Step(views, step.keys, step.samples, step.broken, which)
 
 
 def try_batch(reader: Reader, indices: Tensor) -> Batch | None:
@@ -172,12 +194,18 @@ def try_batch(reader: Reader, indices: Tensor) -> Batch | None:
         return None
 
 
-def _read(reader: Reader, index: int, pool: Tensor, broken: list[Broken]) -> Sample:
+def _read_each(reader: Reader, indices: Tensor, pool: Tensor, broken: list[Broken]) -> tuple[list[int], list[Sample]]:
+    """Numbers and samples, one by one; a neighbour's in place of a broken one's."""
+    pairs = [_read(reader, int(index), pool, broken) for index in indices]
+    return [number for number, _ in pairs], [sample for _, sample in pairs]
+
+
+def _read(reader: Reader, index: int, pool: Tensor, broken: list[Broken]) -> tuple[int, Sample]:
     place = int(torch.searchsorted(pool, index))
     for further in range(TRIES):
         other = index if further == 0 else int(pool[(place + further) % len(pool)])
         try:
-            return reader[other]
+            return other, reader[other]
         except Exception as error:  # whatever a decoder raises for a damaged file
             broken.append(Broken.of(reader, other, error))
     last = broken[-1]
@@ -234,8 +262,14 @@ def _same(step: Any) -> Any:
     return step
 
 
-def held_out(samples: int, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split sample numbers into training ones and a fixed share held out for health: at most a tenth, of 20 up."""
-    count = min(wanted, samples // 10) if samples >= 20 else 0
+def held_out(reader: Reader, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Sample numbers to train on, and a fixed few to look at for health: held out, at most a tenth, of 20 up.
+
+    Of samples that stand together none can be held out; those looked at are among those trained on.
+    """
+    samples = len(reader)
     shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+    if reader.together or samples < 20:
+        return torch.arange(samples), shuffled[:wanted].sort().values
+    count = min(wanted, samples // 10)
     return shuffled[count:].sort().values, shuffled[:count].sort().values

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Branch, Passes, Teacher
 from unlabeled.collectives import batch_moments, world
-from unlabeled.contract import Encoder
+from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EmbedAll = Callable[[], Tensor]
-"""Instances [samples, D] of the whole training set in sample order, by the current encoder; see Term.prepare."""
+
+class Survey(Protocol):
+    """A pass over the data by the student as it is now, undisturbed; see Term.prepare."""
+
+    def instances(self) -> Tensor:
+        """[samples, D] float32 in the reader's order; zeros for samples that cannot be read."""
+        ...
+
+    def tokens(self, samples: int) -> Iterator[Tokens]:
+        """Tokens of about this many samples, spread evenly over the training ones, batch by batch."""
+        ...
 
 
 class Term(nn.Module):
     """A loss, its heads and its state. `Term(encoder, **options)`; the mean over ranks of `loss` is the loss.
 
-    `needs` says what the term asks of an encoder and a method ("instances", "tokens", "hidden", "views",
-    "teacher"), so that what cannot work is refused by name before the first step. State that moves (centres,
-    queues) is a buffer and moves in `after_step`: once an optimiser step, not once a micro-batch.
+    `needs` says what the term asks of an encoder and a method, so that what cannot work is refused by name before
+    the first step: "instances", "tokens", "embed" (a mixing point) of the encoder; "hidden", "moved", "mixed" of the
+    mask; "views" (two or more), "transforms", "labels"; "teacher". State that moves (centres, queues) is a buffer and
+    moves in `after_step`: once an optimiser step, not once a micro-batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    layers: int = 0  # how many of the teacher's last layers the term looks at
     tracked: ClassVar[tuple[str, ...]] = ()  # heads of which an EMA teacher has its own copy
 
     def __init__(self, encoder: Encoder):
@@ -58,7 +69,7 @@ class Term(nn.Module):
     def after_step(self, clock: Clock) -> None:
         """After the optimiser: move state."""
 
-    def prepare(self, clock: Clock, embed_all: EmbedAll) -> None:
+    def prepare(self, clock: Clock, survey: Survey) -> None:
         """Before each epoch, for what needs a pass over the data (codes, token ids); keep it in buffers."""
 
     def project(self, passes: Passes, name: str = "projector") -> tuple[list[Tensor], list[Tensor]]:

@@ -16,10 +16,13 @@ from unlabeled.config import config_from
 from unlabeled.contract import Batch, Encoder, Reader, Sample, View
 from unlabeled.data.batches import finish, read_views
 from unlabeled.data.collate import collate
+from unlabeled.embedding import Sweep
 from unlabeled.errors import UserError
-from unlabeled.objective import Objective, method_needs
+from unlabeled.methods import Method
+from unlabeled.objective import Objective
 from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
+from unlabeled.refusal import method_needs, refuse_view
 from unlabeled.schedules import Clock
 from unlabeled.testing.encoders import check_encoder, check_tokens
 from unlabeled.testing.promises import BrokenPromise, attempt, chance, expect, unequal
@@ -126,7 +129,7 @@ class Bench:
                     raise BrokenPromise("P3", f"view {name!r}", str(error)) from error
 
     def check_encoder(self, name: str) -> None:
-        """E1 … E19."""
+        """E1 … E20."""
         who = f"encoder {name!r}"
         alone = [self.batch([sample], self.indices[at : at + 1]) for at, sample in enumerate(self.samples)]
         with chance(0):
@@ -155,23 +158,29 @@ def check_method(
     """
     who = f"encoder {names[1]!r} by method {names[0]!r}"
     method = config_from({"domain": registry.domain, "data": "", "method": names[0]}, registry).method
-    if "tokens" in method_needs(method, registry) and not encoder.has_tokens:
+    cause = _unable(method, encoder, view, registry)
+    if cause:
         try:
+            refuse_view(view, method, names)
             Objective(encoder, method, registry, names)
         except UserError:
             return
-        raise BrokenPromise("P4", who, "the encoder has no tokens, the method needs them, and nobody says so")
+        raise BrokenPromise("P4", who, f"{cause}, the method needs it, and nobody says so")
     objective = attempt(partial(Objective, encoder, method, registry, names), "P4", who, "making the objective")
+    objective.labels = torch.arange(len(reader)) % 2
+    sweep = Sweep(encoder, reader, view, registry, indices, torch.device("cpu"))
     weights = [weight for weight in objective.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-3)
     before = [weight.detach().clone() for weight in encoder.parameters()]
     for step in range(STEPS):
         clock = Clock(step, STEPS, 1)
         if objective.needs_prepare():
-            objective.prepare(clock, partial(_embed_all, encoder, reader, view, registry))
+            objective.prepare(clock, sweep)
         keys = sample_keys(0, step, indices)
-        made = finish(read_views(reader, view, objective.kinds(), indices, keys, indices, registry), view)
-        loss = attempt(partial(objective, made.views, made.keys, clock), "P4", who, f"step {step}")["loss"]
+        step_of = read_views(reader, view, objective.kinds(), indices, keys, indices, registry)
+        made = finish(step_of, view, method.views.transform)
+        forward = partial(objective, made.views, made.keys, clock, made.samples, made.transforms)
+        loss = attempt(forward, "P4", who, f"step {step}")["loss"]
         expect(loss.isfinite(), "P4", who, f"the loss of step {step} is {float(loss.detach())}")
         optimizer.zero_grad()
         attempt(loss.backward, "P4", who, f"the backward pass of step {step}")
@@ -185,7 +194,16 @@ def check_method(
     expect(moved, "P4", who, f"{STEPS} steps change no weight of the encoder")
 
 
-def _embed_all(encoder: Encoder, reader: Reader, view: View, registry: Registry) -> Tensor:
-    from unlabeled.embedding import embed
-
-    return embed(encoder, reader, view, registry).instances
+def _unable(method: Method, encoder: Encoder, view: View, registry: Registry) -> str:
+    """What the encoder, the view or the domain lacks of what a method needs, in words, or nothing."""
+    needs = method_needs(method, registry)
+    if "tokens" in needs and not encoder.has_tokens:
+        return "the encoder has no tokens"
+    if "embed" in needs and not encoder.embed_width:
+        return "the encoder has no mixing point"
+    if method.views.transform and view.transforms < 2:
+        return "the view knows no transforms"
+    wants_target = any(part.options.get("target") == "default" for part in method.terms)
+    if wants_target and not set(registry.targets) - set(plugins.core().targets):
+        return "the domain defines no target"
+    return ""

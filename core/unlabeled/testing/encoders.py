@@ -1,4 +1,4 @@
-"""check_encoder: the promises E1 … E19."""
+"""check_encoder: the promises E1 … E20."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_encoder(
     alone: Sequence[Batch] | None = None,
     name: str = "",
 ) -> None:
-    """Run the promises E1 … E19 of docs/plugins.md on a copy of an encoder.
+    """Run the promises E1 … E20 of docs/plugins.md on a copy of an encoder.
 
     Args:
         encoder: as its factory makes it.
@@ -49,6 +49,7 @@ def check_encoder(
         leaks.check_seen(encoder, tokens, whole, who)
         _alone(encoder, batch, alone, tokens, whole, who)
         _layers(encoder, tokens, whole, who)
+        leaks.check_mixing(encoder, tokens, whole, who)
     with chance(0):
         if encoder.has_tokens:
             heads.check_content(encoder, tokens, who)

@@ -1,4 +1,4 @@
-"""What must not reach an encoder's output, and what must: E8 … E11. Content is changed, outputs are compared."""
+"""What must not reach an encoder's output, and what must: E8 … E11, E20. Content is changed, outputs are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unlabeled.contract import Batch, Encoded, Encoder, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Tokens
 from unlabeled.masking import lowest, per_sample
 from unlabeled.testing.promises import apart, attempt, expect, unequal
 
@@ -99,6 +99,34 @@ def check_hidden(encoder: Encoder, tokens: Tokens, who: str) -> None:
             out = attempt(partial(encoder, other, hidden, encoder.depth), "E9", who, f"forward {tried}")
             words = moved(first, out, tokens.valid)
             expect(not words, "E9", who, f"{tried}, {words}")
+
+
+def check_mixing(encoder: Encoder, tokens: Tokens, whole: Encoded, who: str) -> None:
+    """E20: shape, doing nothing is doing nothing, a blank hides, and what is exchanged arrives."""
+    if not encoder.embed_width:
+        return
+    embedded = attempt(partial(encoder.embed, tokens), "E20", who, "embed")
+    wanted = (*tokens.valid.shape, encoder.embed_width)
+    expect(tuple(embedded.shape) == wanted, "E20", who, f"embed gives {tuple(embedded.shape)}, not {wanted}")
+
+    def run(values: Tokens, alter: Alteration) -> Encoded:
+        out: Encoded = attempt(partial(encoder, values, alter=alter), "E20", who, "forward with alter")
+        return out
+
+    words = moved(whole, run(tokens, Alteration()), tokens.valid)
+    expect(not words, "E20", who, f"an alteration that does nothing changes {words}")
+    token = torch.linspace(-1, 2, encoder.embed_width).to(embedded)  # a constant one would vanish in a layer norm
+    for what, blank in masks(tokens):
+        if not blank.any():
+            continue
+        first = run(tokens, Alteration(blank, token))
+        for values, other in replaced(tokens, blank):
+            out = run(other, Alteration(blank, token))
+            words = moved(first, out, tokens.valid)
+            expect(not words, "E20", who, f"with {what} by a blank and {values} values there, {words}")
+        out = run(tokens, Alteration(blank, -token))
+        words = moved(first, out, tokens.valid)
+        expect(bool(words), "E20", who, f"with {what} by a blank, it is all the same which blank")
 
 
 def check_seen(encoder: Encoder, tokens: Tokens, whole: Encoded, who: str) -> None:

@@ -16,10 +16,11 @@ from unlabeled.config import Config, total_steps
 from unlabeled.contract import Encoder, Facts, Reader, View, to_device
 from unlabeled.data.batches import Batches, Order, Step, close, finish, held_out, loader
 from unlabeled.data.quarantine import Quarantine
-from unlabeled.embedding import encode, whole_batches
+from unlabeled.embedding import Sweep, encode, whole_batches
 from unlabeled.errors import UserError
-from unlabeled.objective import Objective
+from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
+from unlabeled.refusal import refuse_view
 from unlabeled.saved import save_encoder
 from unlabeled.schedules import Clock
 from unlabeled.training import checkpoint
@@ -60,13 +61,15 @@ class Run:
         self.config, self.training = config, config.training
         self.registry, self.reader, self.view = registry, reader, view
         self.folder, self.device = folder, device
-        training, health = held_out(len(reader), self.training.health_samples, self.training.seed)
+        training, self.held_out = held_out(reader, self.training.health_samples, self.training.seed)
         self.order = Order(
             training, self.training.batch_size, self.training.seed, self.training.accumulate, world(), rank()
         )
-        self.held_out = health if len(health) else training[: self.training.health_samples]
         self.steps = total_steps(self.training, self.order.epoch_steps)
-        self.objective = Objective(encoder, config.method, registry, (config.method_name, config.encoder.name or ""))
+        names = (config.method_name, config.encoder.name or "")
+        refuse_view(view, config.method, (names[0], config.view.name or ""))
+        self.objective = Objective(encoder, config.method, registry, names)
+        self.objective.labels = class_numbers(reader, config.labels, device) if config.labels else None
         self.objective.to(device).train()
         self.module: nn.Module = wrap(self.objective)
         if self.training.compile:
@@ -124,7 +127,8 @@ class Run:
         """Forward and backward over the micro-batches, one optimiser step, then state and teacher move."""
         clock = Clock(self.step, self.steps, self.order.epoch_steps)
         if self.step % self.order.epoch_steps == 0 and self.objective.needs_prepare():
-            self.objective.prepare(clock, self.embed_all)
+            sources = (self.reader, self.view, self.registry, self.order.samples, self.device)
+            self.objective.prepare(clock, Sweep(self.objective.encoder, *sources))
         rate = set_rates(self.optimizer, self.training, clock)
         self.optimizer.zero_grad(set_to_none=True)
         for part in range(self.training.accumulate):
@@ -133,7 +137,7 @@ class Run:
             later = nullcontext() if last or world() == 1 else self.module.no_sync()  # type: ignore[operator]
             with later:
                 with self._autocast():
-                    out = self.module(batch.views, batch.keys, clock)
+                    out = self.module(batch.views, batch.keys, clock, batch.samples, batch.transforms)
                 (out["loss"] / self.training.accumulate).backward()
             self.meter.add(out)
         self.objective.after_backward(clock)
@@ -163,13 +167,12 @@ class Run:
             self.quarantine.add(step.broken)
         if self.device.type == "cpu":
             return step
-        views = {kind: to_device(batch, self.device) for kind, batch in step.views.items()}
-        keys = {kind: value.to(self.device, non_blocking=True) for kind, value in step.keys.items()}
-        return finish(Step(views, keys), self.view)
+        return finish(step.to(self.device), self.view, self.config.method.views.transform)
 
     def _micro_batches(self) -> Iterator[Step]:
         on_device = self.device.type != "cpu"
-        batches = Batches(self.reader, self.view, self.objective.kinds(), self.order, self.registry, on_device)
+        kinds, transform = self.objective.kinds(), self.config.method.views.transform
+        batches = Batches(self.reader, self.view, kinds, self.order, self.registry, on_device, transform)
         parts = self.training.accumulate
         return iter(loader(batches, self.step * parts, self.steps * parts, self.training.workers, on_device))
 
@@ -222,17 +225,6 @@ class Run:
             progress.say(f"warning: {sentence}")
             if self.training.on_collapse == "stop":
                 raise UserError(f"{sentence}; the run stopped as --on-collapse stop asks")
-
-    def embed_all(self) -> Tensor:
-        """Instances [samples, D] of all samples by the current encoder, for terms that prepare; broken ones are 0."""
-        encoder = self.objective.encoder.eval()
-        out = torch.zeros(len(self.reader), encoder.width, device=self.device)
-        everything = torch.arange(len(self.reader))
-        for numbers, batch, _ in whole_batches(self.reader, self.view, self.registry, everything, 512):
-            if batch:
-                out[numbers.to(self.device)] = encode(encoder, batch, self.device)
-        self.objective.train()
-        return out
 
     def _asked(self, stopper: Stopper) -> bool:
         """Whether to stop; ranks agree at each line of the log, since signals reach them at different steps."""

@@ -78,7 +78,7 @@ def _prepare(config: Config, folder: RunFolder, device: torch.device, resume: bo
             f"{config.data} has {len(reader)} samples and had {samples} when the run in {folder.path} began: "
             "restore the data, or start a new run"
         )
-    config = _fitting(_named(config, registry), len(reader), quiet)
+    config = _fitting(_named(config, registry), reader, quiet)
     encoder, view = _make(config, registry, reader)
     torch.manual_seed(config.training.seed)
     prepared = Run(config, registry, reader, view, encoder, folder, device, quiet)
@@ -111,21 +111,19 @@ def _named(config: Config, registry: Registry) -> Config:
     )
 
 
-def _fitting(config: Config, samples: int, quiet: bool) -> Config:
-    """A batch no larger than the data; fewer than two samples are refused."""
+def _fitting(config: Config, reader: Reader, quiet: bool) -> Config:
+    """A batch no larger than the data, and all of them where they stand together; fewer than two are refused."""
     from unlabeled.data.batches import held_out
 
-    training, _ = held_out(samples, config.training.health_samples, config.training.seed)
-    if len(training) >= config.training.batch_size:
+    training, _ = held_out(reader, config.training.health_samples, config.training.seed)
+    wanted, parts = config.training.batch_size, config.training.accumulate * world()
+    if len(training) >= wanted and not reader.together:
         return config
-    parts = config.training.accumulate * world()
     fits = len(training) // parts * parts
     if fits < 2:
-        raise UserError(
-            f"{config.data} has {samples} sample{'s' * (samples != 1)}; pre-training needs at least 2 a step"
-        )
-    if not quiet and rank() == 0:
-        wanted = config.training.batch_size
+        samples = f"{len(reader)} sample{'s' * (len(reader) != 1)}"
+        raise UserError(f"{config.data} has {samples}; pre-training needs at least 2 a step")
+    if not quiet and rank() == 0 and not reader.together:
         print(f"note: {len(training)} training samples are fewer than batch size {wanted}; using {fits}")
     return with_training(config, batch_size=fits)
 

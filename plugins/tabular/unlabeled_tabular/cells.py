@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from rtdl_num_embeddings import LinearEmbeddings, PeriodicEmbeddings, PiecewiseLinearEmbeddings
 from torch import Tensor, nn
 
-from unlabeled.contract import Batch, Encoder, Facts, Predictor, Tokens
+from unlabeled.contract import Alteration, Batch, Encoder, Facts, Predictor, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import Trunk
 from unlabeled_tabular import schema
@@ -65,7 +65,12 @@ class CellEmbedding(nn.Module):
             with torch.no_grad():
                 self.codes.weight[never] = 0.0
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor, alter: Alteration | None = None) -> Tensor:
+        content = self.content(values)
+        return (content if alter is None else alter(content)) + self.column
+
+    def content(self, values: Tensor) -> Tensor:
+        """What is in the cells [B, N, D], before their columns are added."""
         parts = []
         if self.numbers is not None:
             cells = values[:, : self.n_num]
@@ -74,7 +79,7 @@ class CellEmbedding(nn.Module):
         if self.codes is not None:
             codes = values[:, self.n_num :, CODE].long().clamp(min=0).minimum(self.largest)
             parts.append(self.codes(codes + self.offsets))
-        return torch.cat([part.to(self.column.dtype) for part in parts], 1) + self.column
+        return torch.cat([part.to(self.column.dtype) for part in parts], 1)
 
 
 def _never(column: schema.ColumnFacts) -> list[int]:
@@ -180,6 +185,7 @@ class TableEncoder(Encoder):
     """What both encoders answer alike."""
 
     value_width, coord_width = 3, 1
+    cells: CellEmbedding
 
     def __init__(self, facts: Facts, width: int):
         super().__init__()
@@ -190,6 +196,9 @@ class TableEncoder(Encoder):
 
     def tokenize(self, batch: Batch) -> Tokens:
         return tokenize(batch)
+
+    def embed(self, tokens: Tokens) -> Tensor:
+        return self.cells.content(tokens.values)
 
     def predictor(self, out_width: int, width: int, depth: int) -> Predictor:
         return TablePredictor(self.width, self.columns, out_width, width, depth)

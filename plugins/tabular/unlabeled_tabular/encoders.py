@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from unlabeled.contract import Encoded, Facts, Tokens
+from unlabeled.contract import Alteration, Encoded, Facts, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import Trunk, mean_of
 from unlabeled_tabular.cells import CellEmbedding, Numbers, TableEncoder, seen_values
@@ -46,21 +46,23 @@ class FTTransformer(TableEncoder):
         if pool not in ("mean", "cls"):
             raise UserError(f"pool cannot be {pool!r}; there are: mean, cls")
         self.depth = depth
-        self.embed = CellEmbedding(facts, width, numbers, sigma)
+        self.cells, self.embed_width = CellEmbedding(facts, width, numbers, sigma), width
         self.cls = nn.Parameter(torch.randn(width) * width**-0.5) if pool == "cls" else None
         self.trunk = Trunk(width, depth, heads, dropout=dropout)
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         values, seen = seen_values(tokens, hidden)
-        x, keep = self.embed(values), seen
+        x, keep = self.cells(values, alter), seen
         if self.cls is not None:
             x = torch.cat([x, self.cls.expand(len(x), 1, -1)], 1)
             keep = torch.cat([seen, seen.new_ones(len(seen), 1)], 1)
         x, kept = self.trunk(x, keep, layers=layers)
         N = seen.shape[1]
-        cells = x[:, :N]
-        rows = mean_of(cells, seen) if self.cls is None else x[:, N]
-        return Encoded(cells, rows, torch.stack([layer[:, :N] for layer in kept]) if layers else None)
+        tokens_out = x[:, :N]
+        rows = mean_of(tokens_out, seen) if self.cls is None else x[:, N]
+        return Encoded(tokens_out, rows, torch.stack([layer[:, :N] for layer in kept]) if layers else None)
 
 
 class MLP(TableEncoder):
@@ -92,7 +94,7 @@ class MLP(TableEncoder):
         dropout: float = 0.0,
     ):
         super().__init__(facts, width)
-        self.embed = CellEmbedding(facts, cell, numbers, sigma)
+        self.cells, self.embed_width = CellEmbedding(facts, cell, numbers, sigma), cell
         self.blank = nn.Parameter(torch.randn(self.columns, cell) * cell**-0.5)
         self.enter = nn.Linear(self.columns * cell, width)
         self.blocks = nn.ModuleList(
@@ -109,10 +111,12 @@ class MLP(TableEncoder):
         self.of_row, self.of_cell = nn.Linear(width, width), nn.Linear(cell, width)
         self.leave = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width))
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         assert layers == 0, "depth 0: an MLP has no layers of tokens"
         values, seen = seen_values(tokens, hidden)
-        cells = torch.where(seen[..., None], self.embed(values), self.blank)
+        cells = torch.where(seen[..., None], self.cells(values, alter), self.blank)
         x = self.enter(cells.flatten(1))
         for block in self.blocks:
             x = x + block(x)

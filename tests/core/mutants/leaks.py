@@ -1,4 +1,4 @@
-"""Encoders that leak, do not see, or do not learn: E8 … E19."""
+"""Encoders that leak, do not see, or do not learn: E8 … E20."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 import strips
 from strips import PATCH, StripCNN, StripMLP, StripViT
-from unlabeled.contract import Batch, Encoded, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Tokens
 from unlabeled.layers import mean_of
+
+Changed = Alteration | None
 
 
 class PaddingLeaks(StripViT):
     """The mean is over padding too."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         all_of_it = tokens.values if hidden is None else tokens.values.masked_fill(hidden[..., None], 0)
         return replace(out, instances=out.instances + 0.01 * all_of_it.mean((1, 2))[:, None])
 
@@ -28,13 +30,13 @@ class PaddingLeaks(StripViT):
 class Ignores(StripViT):
     """No masking at all."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        return super().forward(tokens, None, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        return super().forward(tokens, None, layers, alter)
 
 
 class MasksAfterMixing(StripCNN):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, None, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, None, layers, alter)
         if hidden is None:
             return out
         assert out.tokens is not None
@@ -44,30 +46,30 @@ class MasksAfterMixing(StripCNN):
 class InstancesLeak(StripViT):
     """Tokens are masked as they should be; the instances come from all of them."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=super().forward(tokens).instances)
 
 
 class FaintLeak(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances + 1e-6 * mean_of(tokens.values, tokens.valid).mean(1, keepdim=True))
 
 
 class FirstAlwaysSeen(StripViT):
     """Its first token cannot be hidden."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
         if hidden is not None:
             hidden = hidden.clone()
             hidden[:, 0] = False
-        return super().forward(tokens, hidden, layers)
+        return super().forward(tokens, hidden, layers, alter)
 
 
 class LayersLeak(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, layers=super().forward(tokens, None, layers).layers)
 
 
@@ -86,8 +88,8 @@ class EnergyInContext(RawInContext):
         cut = super().tokenize(batch)
         return replace(cut, context={**cut.context, "energy": cut.values.square().mean((1, 2))})
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances + tokens.context["energy"][:, None])
 
 
@@ -98,8 +100,8 @@ class RawAside(StripViT):
         self.aside = batch["signal"].mean(1)
         return super().tokenize(batch)
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances + self.aside[:, None])
 
 
@@ -114,51 +116,51 @@ class NormsWhileCutting(StripViT):
 class Blind(StripViT):
     """Sees places alone."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(replace(tokens, values=tokens.values * 0), hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(replace(tokens, values=tokens.values * 0), hidden, layers, alter)
         return replace(out, instances=out.instances + self.enter(tokens.values * 0).mean(1))
 
 
 class BlindAtTheEnd(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
         values = tokens.values.clone()
         values[:, 0] = 0
-        return super().forward(replace(tokens, values=values), hidden, layers)
+        return super().forward(replace(tokens, values=values), hidden, layers, alter)
 
 
 class SwapsWithNeighbours(StripMLP):
     """Each token comes back as it should, the instance is of the whole batch."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances - out.instances.mean(0))
 
 
 class PaddingCounts(StripViT):
     """Divides by the padded length: a sample in a batch of longer ones comes out smaller."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances / tokens.valid.shape[1])
 
 
 class NoLayers(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        return replace(super().forward(tokens, hidden, layers), layers=None)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        return replace(super().forward(tokens, hidden, layers, alter), layers=None)
 
 
 class FirstLayers(StripViT):
     """Gives the first layers where the last are asked for."""
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, self.depth)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, self.depth, alter)
         assert out.layers is not None
         return replace(out, layers=out.layers[:layers] if layers else None)
 
 
 class OneLayerTwice(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return out if out.layers is None else replace(out, layers=out.layers[-1:].expand_as(out.layers))
 
 
@@ -213,8 +215,8 @@ class Deaf(StripCNN):
 
 
 class OnlyFloat32(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         x = self.enter(tokens.values)
         return replace(out, instances=out.instances + 0 * torch.dot(x[0, 0], self.enter.bias))
 
@@ -226,8 +228,8 @@ class Unused(StripViT):
 
 
 class Detached(StripViT):
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         assert out.tokens is not None
         return replace(out, tokens=out.tokens.detach(), instances=out.instances.detach())
 
@@ -239,8 +241,8 @@ class NotSaved(StripViT):
         super().__init__(facts)
         self.table = torch.randn(self.width)
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
-        out = super().forward(tokens, hidden, layers)
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
         return replace(out, instances=out.instances + self.table)
 
 
@@ -250,6 +252,34 @@ class OwnSeed(StripViT):
     def __init__(self, facts: Mapping[str, Any]):
         super().__init__(facts)
         nn.init.constant_(self.enter.bias, random.SystemRandom().random())
+
+
+class HalfBlank(StripViT):
+    """Keeps a tenth of what it should replace."""
+
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        if alter is None or alter.blank is None:
+            return super().forward(tokens, hidden, layers, alter)
+        kept = replace(alter, token=alter.token * 0.9) if alter.token is not None else alter
+        return super().forward(tokens, hidden, layers, lambda x: kept(x) + 0.1 * x)  # type: ignore[arg-type]
+
+
+class AlwaysAltered(StripViT):
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        out = super().forward(tokens, hidden, layers, alter)
+        return out if alter is None else replace(out, instances=2 * out.instances)
+
+
+class NeverAltered(StripViT):
+    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Changed = None) -> Encoded:
+        blank = None if alter is None else alter.blank
+        return super().forward(tokens, hidden if blank is None else blank, layers)
+
+
+class WrongMixing(StripViT):
+    def __init__(self, facts: Mapping[str, Any]):
+        super().__init__(facts)
+        self.embed_width += 1
 
 
 LEAKS: list[tuple[str, type[Any], str]] = [
@@ -279,4 +309,8 @@ LEAKS: list[tuple[str, type[Any], str]] = [
     ("E17", Detached, "no gradient although"),
     ("E18", NotSaved, "with another's state_dict gives other outputs"),
     ("E19", OwnSeed, "has two states: 'enter.bias'"),
+    ("E20", HalfBlank, "by a blank and"),
+    ("E20", AlwaysAltered, "an alteration that does nothing changes instances"),
+    ("E20", NeverAltered, "it is all the same which blank"),
+    ("E20", WrongMixing, "embed gives"),
 ]

@@ -1,0 +1,114 @@
+"""Masks that change what is shown instead of hiding it: other samples' content, other places, mixtures.
+
+They act on token embeddings (`unlabeled.contract.Alteration`), so that one corruption serves voxels, cells and nodes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from unlabeled.collectives import gather
+from unlabeled.contract import Tokens
+from unlabeled.errors import UserError
+from unlabeled.masking import Hidden, Share, check_share, lowest, others, per_sample, places, rows_of, scores, strangers
+from unlabeled.randomness import Draws
+
+
+class CorruptMask:
+    """Each chosen token shows the same place of another sample (VIME, NeurIPS 2020; SCARF, arXiv 2106.15147).
+
+    That is a draw from the place's empirical marginal. Targets are the places whose content did change.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"hidden", "moved"})
+    alters: ClassVar[bool] = True
+
+    def __init__(self, ratio: Share = 0.3, *, together: bool = False):
+        self.ratio, self.together = check_share("ratio", ratio, 1.0), together
+
+    def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
+        rows = rows_of(tokens, draws)
+        _, valid = per_sample(tokens)
+        ratio = rows.fork("ratio").uniform(1, low=self.ratio[0], high=self.ratio[1])[:, 0]
+        count = (ratio * valid).round().long().clamp(min=1)
+        chosen = lowest(scores(tokens, rows), tokens.valid, tokens.owner, count)
+        source, across = strangers(tokens, rows.fork("source"), chosen, self.together)
+        changed = chosen & (_content(tokens, across)[source] != tokens.values).any(-1)
+        return Hidden(torch.zeros_like(chosen), (changed,), source, across=across)
+
+
+class ShuffleMask:
+    """Exchanges the content of a share of each sample's tokens among themselves (ShED, arXiv 2111.12062).
+
+    They move around in a random circle, so that none stays. Targets are the moved ones.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"hidden", "moved"})
+    alters: ClassVar[bool] = True
+
+    def __init__(self, ratio: Share = 0.15):
+        self.ratio = check_share("ratio", ratio, 1.0)
+
+    def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
+        rows = rows_of(tokens, draws)
+        owner, valid = per_sample(tokens)
+        ratio = rows.fork("ratio").uniform(1, low=self.ratio[0], high=self.ratio[1])[:, 0]
+        count = torch.minimum((ratio * valid).round().long().clamp(min=2), valid)
+        chosen = lowest(scores(tokens, rows), tokens.valid, tokens.owner, torch.where(count > 1, count, 0))
+        order = scores(tokens, rows)[chosen].argsort()
+        mine = owner[chosen][order]
+        order = order[mine.argsort(stable=True)]  # chosen tokens by sample, in random order inside
+        mine = owner[chosen][order]
+        number = torch.arange(tokens.valid.numel(), device=owner.device).view_as(owner)
+        place = number[chosen][order]
+        first = torch.searchsorted(mine, mine)
+        last = torch.searchsorted(mine, mine, right=True) - 1
+        at = torch.arange(len(place), device=owner.device)
+        after = place[torch.where(at == last, first, at + 1)]
+        source = number.flatten().scatter(0, place, after).view_as(owner)
+        return Hidden(torch.zeros_like(chosen), (chosen,), source)
+
+
+class MixMask:
+    """Mixes each sample with another, λ of its own embedding and 1 − λ of the other's (mixup, arXiv 1710.09412).
+
+    λ is uniform, one a sample: mixup's Beta(1, 1). Where the other has no token, the own one stays. In flat storage
+    a sample's tokens go round those of the other, which is of this rank.
+
+    Raises:
+        UserError: samples are instances of one whole, which has no other to be mixed with.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"mixed"})
+    alters: ClassVar[bool] = True
+
+    def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
+        owner, valid = per_sample(tokens)
+        if len(draws) != len(valid):
+            raise UserError("mask 'mix' mixes samples, and here they are parts of one whole: choose another method")
+        nothing = torch.zeros_like(tokens.valid)
+        share = draws.fork("share").uniform(1)[:, 0][owner]
+        if tokens.owner is None:
+            source, across = strangers(tokens, draws, tokens.valid, together=True)
+            return Hidden(nothing, (nothing,), source, share, across, others(draws, 1)[:, 0])
+        partner = _local_others(draws)
+        sizes = torch.bincount(owner.flatten())
+        order = owner.flatten().argsort(stable=True)
+        first = sizes.cumsum(0) - sizes
+        other = partner[owner]
+        source = order[first[other] + places(owner) % sizes[other]]
+        return Hidden(nothing, (nothing,), source, share, partner=partner)
+
+
+def _local_others(draws: Draws) -> Tensor:
+    """[B] int64: another row of this rank, by a circle in the order of keys."""
+    order = draws.fork("circle").keys.argsort()
+    return torch.empty_like(order).scatter(0, order, order.roll(1))
+
+
+def _content(tokens: Tokens, across: bool) -> Tensor:
+    """[tokens, V] of every rank where sources count over all of them."""
+    return (gather(tokens.values) if across else tokens.values).flatten(0, 1)
