@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from toy import ToyEncoder, keys, method, views
+from toy import Survey, ToyEncoder, keys, method, views
 from unlabeled.collectives import (
     batch_mean,
     batch_moments,
@@ -68,7 +68,12 @@ def run(name: str, place: int = 0, ranks: int = 1) -> dict[str, Tensor]:
         }
         own = {kind: share(key, made.count(kind), place, ranks) for kind, key in keys(whole, seed=step).items()}
         clock = Clock(step, 10, 1)
-        loss = made(part, own, clock)["loss"]
+        numbers = torch.arange(SAMPLES).chunk(ranks)[place]
+        made.labels = torch.arange(SAMPLES) % 3
+        if made.needs_prepare():  # every rank looks at all samples
+            made.prepare(clock, Survey(made, whole))
+        which = {kind: key % 2 for kind, key in own.items()} if row.views.transform else None
+        loss = made(part, own, clock, numbers, which)["loss"]
         optimizer.zero_grad()
         loss.backward()
         made.after_backward(clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from unlabeled.branches import Branch, Look, Passes
 from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Kind, Tokens
 from unlabeled.layers import Place, Trunk, mean_of
 from unlabeled.methods import METHODS, Method
+from unlabeled.objective import Objective
 from unlabeled.randomness import sample_keys
 from unlabeled.schedules import Clock
 from unlabeled.terms.base import Term
@@ -86,6 +87,36 @@ def views(row: Method, samples: int = 6, tokens: int = 9, noise: float = 0.3, se
 def keys(batches: Mapping[Kind, Batch], seed: int = 0) -> dict[Kind, Tensor]:
     """A key per row of every view."""
     return {kind: sample_keys(seed, 0, torch.arange(len(batch["x"]))) for kind, batch in batches.items()}
+
+
+class Survey:
+    """A pass over the samples of some views: the first plain or global view of each."""
+
+    def __init__(self, made: Objective, batches: Mapping[Kind, Batch]):
+        self.encoder, kind = made.encoder, next(iter(batches))
+        count = made.count(kind)
+        self.batch = {name: x[: len(x) // count] for name, x in batches[kind].items()}
+
+    def tokens(self, samples: int) -> Iterator[Tokens]:
+        yield self.encoder.tokenize(self.batch)
+
+    @torch.no_grad()
+    def instances(self) -> Tensor:
+        training = self.encoder.training
+        out: Tensor = self.encoder.eval()(self.encoder.tokenize(self.batch)).instances
+        self.encoder.train(training)
+        return out
+
+
+def forward(made: Objective, batches: Mapping[Kind, Batch], clock: Clock = CLOCK, seed: int = 0) -> dict[str, Tensor]:
+    """The loss of a step with all that any row may ask for: a pass before an epoch, labels, numbers, transforms."""
+    kind = next(iter(batches))
+    samples = torch.arange(len(batches[kind]["x"]) // made.count(kind))
+    made.labels = samples % 3
+    if made.needs_prepare() and clock.step % clock.epoch_steps == 0:
+        made.prepare(clock, Survey(made, batches))
+    which = {kind: torch.arange(len(batch["x"])) % 2 for kind, batch in batches.items()}
+    return made(batches, keys(batches, seed), clock, samples, which if made.method.views.transform else None)
 
 
 def look(instances: Tensor) -> Look:
