@@ -80,6 +80,7 @@ class Run:
         self.alarm = Alarm()
         self.meter = Meter(device)
         self.streak = torch.zeros((), device=device)  # steps in a row without a finite gradient
+        self._one = torch.ones((), device=device)
         self.quarantine = Quarantine(folder.quarantine, len(reader), self.training.max_broken)
         self.quiet = quiet
         self._health_batches: list[Any] | None = None
@@ -149,10 +150,12 @@ class Run:
     def _descend(self) -> None:
         """Clip and step; a gradient that is not finite skips the step on the device, with nobody waiting."""
         grads = [grad for grad in [p.grad for p in self.parameters] if grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        broken = torch.zeros((), device=self.device)
         if self.training.clip is not None:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
             torch._foreach_mul_(grads, (self.training.clip / (norm + 1e-6)).clamp(max=1.0))
-        broken = (~norm.isfinite()).float()
+        # the check of torch's own GradScaler: one pass, a third of what the norm costs on small models
+        torch._amp_foreach_non_finite_check_and_unscale_(grads, broken, self._one)
         self.streak = (self.streak + 1) * broken
         self.meter.broken.append(broken)
         self.optimizer.found_inf = broken  # type: ignore[attr-defined]  # read by fused AdamW and by our LARS
