@@ -31,18 +31,25 @@ def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
 @hookimpl
 def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.barlow import Barlow
+    from unlabeled.terms.cca import CCASSG, EYCCA
     from unlabeled.terms.contrast import Contrast
+    from unlabeled.terms.infonce import InfoNCE
     from unlabeled.terms.latent import PredictLatent
     from unlabeled.terms.prototypes import Prototypes
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
+    from unlabeled.terms.supcon import SupCon
     from unlabeled.terms.vicreg import VICReg
 
     return {
         "contrast": Contrast,
+        "infonce": InfoNCE,
+        "supcon": SupCon,
         "regress": Regress,
         "barlow": Barlow,
         "vicreg": VICReg,
+        "cca_ssg": CCASSG,
+        "ey_cca": EYCCA,
         "prototypes": Prototypes,
         "rebuild": Rebuild,
         "latent": PredictLatent,

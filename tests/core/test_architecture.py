@@ -20,6 +20,7 @@ DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-depe
     "all",
     "dev",
     "tensorboard",
+    "bench",
 }
 
 LEVELS: dict[str, int] = {

@@ -87,7 +87,7 @@ def test_chunks_bound_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         contrast,
         "_log_normaliser",
-        lambda a, e, i, temperature: sizes.append(len(a) * len(e)) or inner(a, e, i, temperature),
+        lambda a, i, everyone, temperature: sizes.append(len(a) * len(everyone)) or inner(a, i, everyone, temperature),
     )
     nt_xent(torch.randn(2, 16, 8), 0.2)
     assert max(sizes) <= 64

@@ -9,6 +9,7 @@ from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unlabeled.branches import Branch, Passes, Teacher
 from unlabeled.collectives import batch_moments, world
@@ -108,6 +109,21 @@ def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concat
             return loss(z, *args, **kwargs)
 
     return exact
+
+
+def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tensor) -> Tensor:
+    """compute(*rows) in pieces of at most `most` entries of a [rows, columns] matrix that is never whole.
+
+    Pieces are computed again in the backward pass, so that none is kept for it.
+    """
+    step = max(1, most // max(columns, 1))
+    if len(rows[0]) <= step:
+        return compute(*rows)
+    parts = [
+        checkpoint(compute, *(part[at : at + step] for part in rows), use_reentrant=False)
+        for at in range(0, len(rows[0]), step)
+    ]
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -7,13 +7,12 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
+from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, pairs_of, spread
 
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
@@ -37,23 +36,14 @@ def nt_xent(z: Tensor, temperature: float) -> Tensor:
     everyone = everyone.flatten(0, 1)  # [K × G, D]
     samples = torch.arange(M, device=z.device) + rank() * M
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    anchors = z.flatten(0, 1)
-    rows = max(1, CHUNK // len(everyone))
-    normaliser = partial(_log_normaliser, temperature=temperature)
-    if len(anchors) <= rows:
-        repel = normaliser(anchors, everyone, itself).mean()
-    else:
-        parts = [
-            checkpoint(normaliser, anchors[at : at + rows], everyone, itself[at : at + rows], use_reentrant=False)
-            for at in range(0, len(anchors), rows)
-        ]
-        repel = torch.cat(parts).mean()
+    normaliser = partial(_log_normaliser, everyone=everyone, temperature=temperature)
+    repel = by_rows(normaliser, len(everyone), CHUNK, z.flatten(0, 1), itself).mean()
     pairs = pairs_of(K)
     attract = torch.stack([(z[one] * z[two]).sum(-1).mean() for one, two in pairs]).mean() / temperature
     return repel - attract
 
 
-def _log_normaliser(anchors: Tensor, everyone: Tensor, itself: Tensor, temperature: float) -> Tensor:
+def _log_normaliser(anchors: Tensor, itself: Tensor, everyone: Tensor, temperature: float) -> Tensor:
     """[R] log-sum-exp of each anchor's similarities to all but itself."""
     logits = anchors @ everyone.T / temperature
     return logits.scatter(1, itself[:, None], -torch.inf).logsumexp(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Passes
@@ -19,10 +20,11 @@ def variance_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
     M, D = z.shape
     total = M * world()
     z = z - batch_mean(z)
-    cov = mean_over_ranks(z.T @ z) * world() / (total - 1)
+    cov = mean_over_ranks(z.T @ z) * (world() / (total - 1))
     variance = cov.diagonal()
     hinge = torch.relu(1 - (variance + 1e-4).sqrt()).mean()
-    return hinge, (cov.square().sum() - variance.square().sum()) / D
+    everything = torch.dot(cov.flatten(), cov.flatten())  # without a third matrix, which a square would be
+    return hinge, (everything - variance.square().sum()) / D
 
 
 class VICReg(Term):
@@ -51,7 +53,7 @@ class VICReg(Term):
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         need_batch("vicreg", passes)
         z, _ = self.project(passes)
-        agree = torch.stack([(z[one] - z[two]).square().mean() for one, two in pairs_of(len(z))]).mean()
+        agree = torch.stack([F.mse_loss(z[one], z[two]) for one, two in pairs_of(len(z))]).mean()
         hinges, covs = zip(*(variance_covariance(view) for view in z), strict=True)
         hinge, cov = torch.stack(hinges).mean(), 2 * torch.stack(covs).mean()
         loss = self.invariance * agree + self.variance * hinge + self.covariance * cov
