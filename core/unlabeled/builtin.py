@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from unlabeled.contract import Target
     from unlabeled.masking import Mask
     from unlabeled.methods import Method
     from unlabeled.terms.base import Term
@@ -29,6 +30,13 @@ def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
 
 
 @hookimpl
+def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
+    from unlabeled.targets import Checkpoint, Values
+
+    return {"values": Values, "checkpoint": Checkpoint}
+
+
+@hookimpl
 def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.barlow import Barlow
     from unlabeled.terms.cca import CCASSG, EYCCA
@@ -39,6 +47,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
     from unlabeled.terms.supcon import SupCon
+    from unlabeled.terms.token_ids import TokenIds
     from unlabeled.terms.vicreg import VICReg
 
     return {
@@ -53,6 +62,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "prototypes": Prototypes,
         "rebuild": Rebuild,
         "latent": PredictLatent,
+        "token_ids": TokenIds,
     }
 
 

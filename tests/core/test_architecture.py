@@ -35,6 +35,7 @@ LEVELS: dict[str, int] = {
     "masking": 2,
     "corruption": 3,
     "layers": 2,
+    "targets": 2,
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
     "branches": 3,

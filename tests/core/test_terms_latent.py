@@ -10,6 +10,7 @@ from test_terms_rebuild import alone, scene
 from toy import CLOCK, ToyEncoder, compare
 from unlabeled.branches import Branch, Look, Passes
 from unlabeled.contract import Encoded, Tokens
+from unlabeled.errors import UserError
 from unlabeled.masking import Hidden
 from unlabeled.terms.base import Term
 from unlabeled.terms.latent import PredictLatent
@@ -103,3 +104,65 @@ def test_falls_to_zero_when_the_prediction_is_right() -> None:
         losses.append(term(jepa(latent, whole, valid, targets))["loss"].item())
     assert losses[0] == 0
     assert losses == sorted(losses)
+
+
+def normed(x: Tensor) -> Tensor:
+    """A vector less its mean, over its deviation."""
+    x = x - x.sum() / len(x)
+    return x / ((x**2).sum() / len(x) + 1e-5).sqrt()
+
+
+def blanked(latent: Tensor, instances: Tensor, layers: Tensor, valid: Tensor, hidden: Tensor) -> Passes:
+    """A look with blanks in place, and a teacher's with layers [L, B, N, D]."""
+    B, N, _ = latent.shape
+    tokens = Tokens(torch.zeros(B, N, 3), torch.linspace(0, 1, N)[None, :, None].expand(B, N, 1), valid, {})
+    look = Look(1, tokens, Encoded(latent, instances), Hidden(hidden, (hidden,)), True)
+    return Passes("ema", {"plain": [look]}, {"plain": Look(1, tokens, Encoded(layers[-1], instances, layers))}, CLOCK)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cosine"])
+def test_layers_and_the_summary_equal_the_naive_loss(loss: str) -> None:
+    latent, _, valid, hidden = scene()
+    layers = torch.randn(2, *latent.shape)
+    encoder = ToyEncoder()
+    encoder.depth = 2
+    term = PredictLatent(encoder, depth=0, loss=loss, layers=5, summary=0.5)
+    assert term.layers == 2
+
+    def naive(term: Term, inputs: list[Tensor]) -> Tensor:
+        goal = [[normed((normed(layers[0, b, n]) + normed(layers[1, b, n])) / 2) for n in range(7)] for b in range(3)]
+        errors, summaries = [], []
+        for b, n in hidden.nonzero().tolist():
+            guess, truth = term.predictor(inputs[0][b, n]), goal[b][n].double()
+            if loss == "mse":
+                errors.append(sum((guess - truth) ** 2) / 16)
+            else:
+                errors.append(2 - 2 * (guess @ truth) / ((guess @ guess) ** 0.5 * (truth @ truth) ** 0.5))
+        for b in range(3):
+            kept = [goal[b][n].double() for n in range(7) if valid[b, n]]
+            guess = term.summariser.weight @ inputs[1][b] + term.summariser.bias
+            summaries.append(sum((guess - sum(kept) / len(kept)) ** 2) / 16)
+        return sum(errors) / len(errors) + 0.5 * sum(summaries) / 3
+
+    compare(
+        term,
+        [latent, torch.randn(3, 16)],
+        lambda term, x: term(blanked(x[0], x[1], layers, valid, hidden))["loss"],
+        naive,
+        rtol=1e-3,
+    )
+
+
+def test_an_encoder_with_fewer_layers_gives_what_it_has() -> None:
+    encoder = ToyEncoder()
+    encoder.depth = 0
+    assert PredictLatent(encoder, layers=8).layers == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"loss": "l7"}, "smooth_l1, mse, cosine"), ({"depth": 0}, "in_place=true")]
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, object], words: str) -> None:
+    latent, valid, targets = two_targets()
+    with pytest.raises(UserError, match=words):
+        PredictLatent(ToyEncoder(), **options)(jepa(latent, latent, valid, targets))

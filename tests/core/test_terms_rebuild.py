@@ -12,9 +12,10 @@ from torch import Tensor
 from toy import CLOCK, ToyEncoder, compare
 from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens
+from unlabeled.errors import UserError
 from unlabeled.masking import Hidden
 from unlabeled.terms.base import Term
-from unlabeled.terms.rebuild import Rebuild
+from unlabeled.terms.rebuild import Rebuild, scaled_cosine
 
 
 def masked(latent: Tensor, values: Tensor, valid: Tensor, hidden: Tensor, targets: tuple[Tensor, ...] = ()) -> Passes:
@@ -124,3 +125,77 @@ def test_nothing_hidden_costs_nothing() -> None:
     loss = Rebuild(ToyEncoder(), depth=1)(masked(latent, values, valid, hidden & False))["loss"]
     loss.backward()
     assert loss.item() == 0
+
+
+def in_place(latent: Tensor, values: Tensor, valid: Tensor, hidden: Tensor) -> Passes:
+    """The same, with hidden tokens as blanks in the encoder."""
+    seen = masked(latent, values, valid, hidden)
+    look = replace(seen.student["plain"][0], in_place=True)
+    return replace(seen, student={"plain": [look]}, teacher={"plain": look})
+
+
+def slow_cosine(a: Tensor, b: Tensor) -> Tensor:
+    return sum(a * b) / (sum(a * a) ** 0.5 * sum(b * b) ** 0.5)
+
+
+@pytest.mark.parametrize("kind", ["l1", "mse", "scaled_cosine"])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_linear_head_equals_the_naive_loss(kind: str, everywhere: bool) -> None:
+    latent, values, valid, hidden = scene()
+
+    def naive(term: Term, inputs: list[Tensor]) -> Tensor:
+        errors = []
+        for b, n in (valid if everywhere else hidden).nonzero().tolist():
+            guess = torch.stack([(row * inputs[0][b, n]).sum() for row in term.decoder.weight]) + term.decoder.bias
+            truth = values[b, n].double()
+            if kind == "scaled_cosine":
+                errors.append((1 - slow_cosine(guess, truth)) ** 2)
+            else:
+                errors.append(sum((guess - truth).abs() if kind == "l1" else (guess - truth) ** 2) / 3)
+        return torch.stack(errors).mean()
+
+    compare(
+        Rebuild(ToyEncoder(), depth=0, loss=kind, gamma=2.0, everywhere=everywhere),
+        [latent],
+        lambda term, x: term(in_place(x[0], values, valid, hidden))["loss"],
+        naive,
+    )
+
+
+def test_the_scaled_cosine_ignores_lengths_and_stands_zeros() -> None:
+    a, b = torch.randn(2, 3, 4, 8)
+    torch.testing.assert_close(scaled_cosine(3 * a, 0.1 * b, 3.0), scaled_cosine(a, b, 3.0))
+    assert scaled_cosine(a, a, 3.0).abs().max() < 1e-6
+    torch.testing.assert_close(scaled_cosine(a, -a, 3.0), torch.full((3, 4), 8.0))
+    zero = torch.zeros(3, 4, 8, requires_grad=True)
+    scaled_cosine(zero, torch.zeros(3, 4, 8), 1.0).sum().backward()
+    assert zero.grad.isfinite().all()
+
+
+def test_a_target_is_predicted_in_place_of_the_content() -> None:
+    class Twice:
+        width = 2
+
+        def __call__(self, tokens: Tokens) -> Tensor:
+            return 2 * tokens.values[..., :2]
+
+    latent, values, valid, hidden = scene()
+    term = Rebuild(ToyEncoder(), depth=0, target=Twice())
+    term.decoder.weight.data.zero_()
+    term.decoder.bias.data.zero_()
+    loss = term(in_place(latent, values, valid, hidden))["loss"]
+    torch.testing.assert_close(loss, (2 * values[hidden][:, :2]).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"loss": "huber"}, "mse, l1, scaled_cosine"), ({"gamma": 0.5}, "1 or more")],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Rebuild(ToyEncoder(), **options)
+
+
+def test_a_linear_head_on_dropped_tokens_is_refused() -> None:
+    with pytest.raises(UserError, match="in_place=true"):
+        Rebuild(ToyEncoder(), depth=0)(masked(*scene()))

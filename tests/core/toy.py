@@ -34,7 +34,15 @@ SMALL: dict[str, dict[str, object]] = {
     "vicreg": {"vicreg.hidden": 32, "vicreg.out": 16},
     "dino": {"prototypes.prototypes": 32, "prototypes.hidden": 32, "prototypes.bottleneck": 16, "views.local": 2},
     "mae": {"rebuild.depth": 1},
+    "simmim": {},
+    "gmml": {},
+    "maskfeat": {"rebuild.target": "values"},
+    "hubert": {"token_ids.target": "values", "token_ids.codes": 8, "token_ids.out": 16},
+    "graphmae": {},
     "ijepa": {"latent.depth": 1},
+    "tjepa": {"latent.depth": 1},
+    "data2vec": {"latent.depth": 1, "block.masks": 2},
+    "atst_frame": {},
 }
 """Options that make the paper's methods small enough for a test."""
 

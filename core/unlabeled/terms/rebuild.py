@@ -1,41 +1,120 @@
-"""Rebuild what was hidden from what was seen (MAE, arXiv 2111.06377)."""
+"""Rebuild what was hidden from what was seen.
+
+MAE (arXiv 2111.06377), SimMIM (2111.09886), GMML (2205.14986), MaskFeat (2112.09133), GraphMAE (2205.10803).
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
-from unlabeled.branches import Passes
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.branches import Look, Passes
 from unlabeled.collectives import masked_mean
-from unlabeled.contract import Encoder, SquaredError
+from unlabeled.contract import Content, Encoder, Predictor, SquaredError, Target, Tokens
+from unlabeled.errors import UserError
 from unlabeled.layers import TransformerPredictor
 from unlabeled.terms.base import Term
 
+Loss = Literal["mse", "l1", "scaled_cosine"]
+
+
+def scaled_cosine(prediction: Tensor, goal: Tensor, gamma: float) -> Tensor:
+    """(1 − cos)^γ of each token (GraphMAE): what is nearly right counts little. [B, N, C], [B, N, C] -> [B, N]."""
+    return (1 - F.cosine_similarity(prediction, goal, dim=-1, eps=1e-6)).clamp(min=0).pow(gamma)
+
 
 class Rebuild(Term):
-    """A decoder over all tokens predicts the own content of the hidden ones.
+    """A decoder over all tokens predicts the content of hidden ones, or fixed features of it.
 
-    The loss is the encoder's own `content` loss where its domain has one (mixed columns), else the squared
-    error on `tokens.values`, each token standardised on request where it has more than one value.
-    MAE's decoder is 8 blocks of 512 beside a ViT-L of 1024; here `width` is half of the encoder's and `depth`
-    2 unless set.
+    The loss is the encoder's own `content` loss where its domain has one (mixed columns), else `loss` on
+    `tokens.values`, each token standardised on request where it has more than one value. MAE's decoder is 8 blocks
+    of 512 beside a ViT-L of 1024; here `width` is half of the encoder's and `depth` 2 unless set. The decoder is
+    never shown what the encoder made of a wanted place: GraphMAE's re-masking is built in.
+
+    Args:
+        width, depth: of the decoder; depth 0 is a linear head on the latents of the wanted places, which then
+            must mean something: hide with `in_place`, or show changed content.
+        loss: mse, l1 or scaled_cosine.
+        gamma: γ of the scaled cosine.
+        standardise: each token's values to mean 0 and variance 1.
+        target: fixed features to predict in place of the content, by name; "default" is the domain's first.
+        everywhere: count every valid place, seen ones too, by a head of depth 0 (denoising autoencoders, VIME).
     """
 
     needs = frozenset({"tokens", "hidden"})
 
-    def __init__(self, encoder: Encoder, *, width: int | None = None, depth: int = 2, standardise: bool = False):
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        width: int | None = None,
+        depth: int = 2,
+        loss: Loss = "mse",
+        gamma: float = 3.0,
+        standardise: bool = False,
+        target: Target | None = None,
+        everywhere: bool = False,
+    ):
         super().__init__(encoder)
-        self.content = encoder.content or SquaredError(encoder.value_width, standardise and encoder.value_width > 1)
-        inner = width or max(32, encoder.width // 2)
-        self.decoder = encoder.predictor(self.content.width, inner, depth) or TransformerPredictor(
-            encoder.width, encoder.coord_width, self.content.width, inner, depth
-        )
+        if loss not in ("mse", "l1", "scaled_cosine"):
+            raise UserError(f"rebuild.loss cannot be {loss!r}; there are: mse, l1, scaled_cosine")
+        if gamma < 1:
+            raise UserError(f"rebuild.gamma makes small errors count less: 1 or more, not {gamma}")
+        depth = 0 if everywhere else depth
+        self.target, self.loss, self.gamma, self.everywhere = target, loss, gamma, everywhere
+        self.standardise = standardise and encoder.value_width > 1
+        self.content: Content | None = None if target else encoder.content
+        values = SquaredError(encoder.value_width, self.standardise)
+        out = target.width if target else (encoder.content or values).width
+        self.decoder: nn.Module = nn.Linear(encoder.width, out) if depth == 0 else _decoder(encoder, out, width, depth)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses = []
         for look, _ in passes.masked():
             assert look.hidden is not None
-            for target in look.hidden.targets:
-                predicted = self.decoder(look.latent, look.tokens, look.seen, target).float()
-                losses.append(masked_mean(self.content.loss(predicted, look.tokens), target))
+            goal = self.goal(look.tokens)
+            for wanted in [look.tokens.valid] if self.everywhere else look.hidden.targets:
+                predicted = self._predict(look, wanted)
+                losses.append(masked_mean(self.error(predicted, goal, look.tokens), wanted))
         return {"loss": torch.stack(losses).mean()}
+
+    def _predict(self, look: Look, wanted: Tensor) -> Tensor:
+        if isinstance(self.decoder, nn.Linear):
+            if not look.in_place and look.hidden is not None and look.hidden.source is None:
+                raise UserError(
+                    "rebuild.depth=0 reads hidden places off the encoder, which drops them: hide in place "
+                    "(in_place=true), or give rebuild a depth"
+                )
+            out: Tensor = self.decoder(look.latent)
+        else:
+            out = self.decoder(look.latent, look.tokens, look.seen, wanted)
+        return out.float()
+
+    def goal(self, tokens: Tokens) -> Tensor:
+        """What is predicted, where it is a vector: [B, N, C]."""
+        if self.target is not None:
+            with torch.no_grad():
+                return self.target(tokens).float()
+        goal = tokens.values.float()
+        if self.standardise:
+            goal = (goal - goal.mean(-1, keepdim=True)) / (goal.var(-1, keepdim=True) + 1e-6).sqrt()
+        return goal
+
+    def error(self, predicted: Tensor, goal: Tensor, tokens: Tokens) -> Tensor:
+        """[B, N] the loss of each token."""
+        if self.content is not None:
+            return self.content.loss(predicted, tokens)
+        if self.loss == "scaled_cosine":
+            return scaled_cosine(predicted, goal, self.gamma)
+        error = predicted - goal
+        return (error.abs() if self.loss == "l1" else error.square()).mean(-1)
+
+
+def _decoder(encoder: Encoder, out: int, width: int | None, depth: int) -> Predictor:
+    inner = width or max(32, encoder.width // 2)
+    return encoder.predictor(out, inner, depth) or TransformerPredictor(
+        encoder.width, encoder.coord_width, out, inner, depth
+    )

@@ -12,25 +12,18 @@ import torch
 from torch import Tensor
 
 from unlabeled import plugins
-from unlabeled.config import config_from
 from unlabeled.contract import Batch, Encoder, Reader, Sample, View
-from unlabeled.data.batches import finish, read_views
 from unlabeled.data.collate import collate
-from unlabeled.embedding import Sweep
 from unlabeled.errors import UserError
-from unlabeled.methods import Method
-from unlabeled.objective import Objective
 from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
-from unlabeled.refusal import method_needs, refuse_view
-from unlabeled.schedules import Clock
 from unlabeled.testing.encoders import check_encoder, check_tokens
-from unlabeled.testing.promises import BrokenPromise, attempt, chance, expect, unequal
+from unlabeled.testing.learning import check_method
+from unlabeled.testing.promises import BrokenPromise, chance, expect, unequal
 from unlabeled.testing.readers import check_reader, damaged
 from unlabeled.testing.views import KINDS, check_view, make_view
 
 SAMPLES = 8  # of the example, in the batches that encoders see
-STEPS = 3
 
 
 def check_plugin(domain: str, folder: Path) -> None:
@@ -145,65 +138,3 @@ class Bench:
         """P4."""
         with chance(0):
             check_method(self.registry, self.reader, self.view, self.encoder(encoder), (method, encoder), self.indices)
-
-
-def check_method(
-    registry: Registry, reader: Reader, view: View, encoder: Encoder, names: tuple[str, str], indices: Tensor
-) -> None:
-    """P4: an encoder takes three optimisation steps by a method of the registry, with the domain's recipe.
-
-    Args:
-        names: of the method and of the encoder.
-        indices: int64, the samples of each step.
-    """
-    who = f"encoder {names[1]!r} by method {names[0]!r}"
-    method = config_from({"domain": registry.domain, "data": "", "method": names[0]}, registry).method
-    cause = _unable(method, encoder, view, registry)
-    if cause:
-        try:
-            refuse_view(view, method, names)
-            Objective(encoder, method, registry, names)
-        except UserError:
-            return
-        raise BrokenPromise("P4", who, f"{cause}, the method needs it, and nobody says so")
-    objective = attempt(partial(Objective, encoder, method, registry, names), "P4", who, "making the objective")
-    objective.labels = torch.arange(len(reader)) % 2
-    sweep = Sweep(encoder, reader, view, registry, indices, torch.device("cpu"))
-    weights = [weight for weight in objective.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-3)
-    before = [weight.detach().clone() for weight in encoder.parameters()]
-    for step in range(STEPS):
-        clock = Clock(step, STEPS, 1)
-        if objective.needs_prepare():
-            objective.prepare(clock, sweep)
-        keys = sample_keys(0, step, indices)
-        step_of = read_views(reader, view, objective.kinds(), indices, keys, indices, registry)
-        made = finish(step_of, view, method.views.transform)
-        forward = partial(objective, made.views, made.keys, clock, made.samples, made.transforms)
-        loss = attempt(forward, "P4", who, f"step {step}")["loss"]
-        expect(loss.isfinite(), "P4", who, f"the loss of step {step} is {float(loss.detach())}")
-        optimizer.zero_grad()
-        attempt(loss.backward, "P4", who, f"the backward pass of step {step}")
-        for name, weight in objective.named_parameters():
-            finite = weight.grad is None or weight.grad.isfinite().all()
-            expect(finite, "P4", who, f"at step {step} the gradient of {name!r} is not finite")
-        objective.after_backward(clock)
-        optimizer.step()
-        objective.after_step(clock)
-    moved = any(not old.equal(new) for old, new in zip(before, encoder.parameters(), strict=True))
-    expect(moved, "P4", who, f"{STEPS} steps change no weight of the encoder")
-
-
-def _unable(method: Method, encoder: Encoder, view: View, registry: Registry) -> str:
-    """What the encoder, the view or the domain lacks of what a method needs, in words, or nothing."""
-    needs = method_needs(method, registry)
-    if "tokens" in needs and not encoder.has_tokens:
-        return "the encoder has no tokens"
-    if "embed" in needs and not encoder.embed_width:
-        return "the encoder has no mixing point"
-    if method.views.transform and view.transforms < 2:
-        return "the view knows no transforms"
-    wants_target = any(part.options.get("target") == "default" for part in method.terms)
-    if wants_target and not set(registry.targets) - set(plugins.core().targets):
-        return "the domain defines no target"
-    return ""

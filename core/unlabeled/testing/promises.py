@@ -43,9 +43,7 @@ PROMISES: dict[str, Promise] = {
     "E17": Promise("the gradient reaches every trainable parameter", "Encoder"),
     "E18": Promise("state_dict holds all that an encoder has learnt", "Encoder"),
     "E19": Promise("an encoder follows from its facts, read back from JSON, and the seed", "Facts"),
-    "E20": Promise(
-        "at the mixing point a blank hides a token, and doing nothing changes nothing", "Encoder.embed"
-    ),
+    "E20": Promise("at the mixing point a blank hides a token, and doing nothing changes nothing", "Encoder.embed"),
     "R1": Promise("samples are mappings of the same names to tensors; an index past the end raises", "Reader"),
     "R2": Promise("sample i is the same at every read, without touching or needing global chance", "Reader"),
     "R3": Promise("a reader pickles, and its copy reads the same", "Reader"),

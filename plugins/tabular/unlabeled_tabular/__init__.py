@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from unlabeled.contract import Encoder, Reader, View
+    from unlabeled.contract import Encoder, Reader, Target, View
 
 
 @hookimpl
@@ -31,6 +31,13 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
     from unlabeled_tabular.encoders import MLP, FTTransformer
 
     return {"ft_transformer": FTTransformer, "mlp": MLP}
+
+
+@hookimpl
+def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
+    from unlabeled_tabular.targets import Bins
+
+    return {"bins": Bins}
 
 
 @hookimpl

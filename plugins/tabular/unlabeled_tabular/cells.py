@@ -191,7 +191,7 @@ class TableEncoder(Encoder):
         super().__init__()
         if width < 1:
             raise UserError(f"an encoder's width must be at least 1, not {width}")
-        self.width, self.columns = width, len(facts["columns"])
+        self.facts, self.width, self.columns = facts, width, len(facts["columns"])
         self.content = MixedContent(facts)
 
     def tokenize(self, batch: Batch) -> Tokens:

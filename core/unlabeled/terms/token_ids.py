@@ -1,0 +1,124 @@
+"""Predict the cluster of a hidden token's features (HuBERT, arXiv 2106.07447)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.branches import Look, Passes
+from unlabeled.collectives import gather, masked_mean
+from unlabeled.contract import Encoder, Target, Tokens
+from unlabeled.errors import UserError
+from unlabeled.layers import TransformerPredictor
+from unlabeled.schedules import Clock
+from unlabeled.terms.base import Survey, Term
+
+MOST = 100_000  # feature vectors that the clusters are fitted on
+
+
+class TokenIds(Term):
+    """Cross-entropy of cosines to learned code vectors; the codes are k-means clusters of fixed features.
+
+    Clusters are fitted before the first epoch on features in units of their standard deviation, and stay. A second
+    iteration is a run with the first as `target: {name: checkpoint, run: FOLDER, layer: L}`.
+
+    Args:
+        target: the features; "default" is the domain's first.
+        codes: clusters; as many as there are different features, where these are fewer.
+        samples: about how many samples the clusters are fitted on.
+        temperature: of the cosines.
+        out: width in which predictions meet the code vectors.
+        width, depth: of a predictor over seen and wanted tokens; depth 0 reads tokens hidden in place.
+    """
+
+    needs = frozenset({"tokens", "hidden"})
+    centres: Tensor  # [codes, C]
+    mean: Tensor  # [C]
+    scale: Tensor  # [C]
+    count: Tensor  # [] int64: how many of the centres are in use; 0: not fitted yet
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        target: Target,
+        codes: int = 100,
+        samples: int = 5000,
+        temperature: float = 0.1,
+        out: int = 256,
+        width: int | None = None,
+        depth: int = 0,
+    ):
+        super().__init__(encoder)
+        if codes < 2:
+            raise UserError(f"token_ids.codes must be at least 2, not {codes}")
+        self.target, self.codes, self.samples, self.temperature = target, codes, samples, temperature
+        inner = width or max(32, encoder.width // 2)
+        self.predictor: nn.Module | None = None
+        if depth:
+            self.predictor = encoder.predictor(encoder.width, inner, depth) or TransformerPredictor(
+                encoder.width, encoder.coord_width, encoder.width, inner, depth
+            )
+        self.projector = nn.Linear(encoder.width, out)
+        self.code = nn.Parameter(torch.randn(codes, out))
+        self.register_buffer("centres", torch.zeros(codes, target.width))
+        self.register_buffer("mean", torch.zeros(target.width))
+        self.register_buffer("scale", torch.ones(target.width))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def prepare(self, clock: Clock, survey: Survey) -> None:
+        if int(self.count):
+            return
+        features = torch.cat([self.target(tokens)[tokens.valid].float() for tokens in survey.tokens(self.samples)])
+        features = features[:: max(1, len(features) // MOST)]
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(features.std(0, correction=0).clamp(min=1e-6))
+        features = (features - self.mean) / self.scale
+        centres = gather(_clusters(features, self.codes)[None])[0]  # the first rank's, on every rank
+        self.count.fill_(len(centres))
+        self.centres[: len(centres)] = centres
+
+    @torch.no_grad()
+    def ids(self, tokens: Tokens) -> Tensor:
+        """[B, N] int64: the nearest centre's number."""
+        features = (self.target(tokens).float() - self.mean) / self.scale
+        distance = torch.cdist(features.flatten(0, 1), self.centres[: int(self.count)])
+        return distance.argmin(1).view_as(tokens.valid)
+
+    def forward(self, passes: Passes) -> dict[str, Tensor]:
+        losses, right = [], []
+        codes = F.normalize(self.code, dim=-1)
+        for look, _ in passes.masked():
+            assert look.hidden is not None
+            ids = self.ids(look.tokens)
+            for wanted in look.hidden.targets:
+                guess = F.normalize(self.projector(self._predict(look, wanted)).float(), dim=-1)
+                logits = guess @ codes.float().T / self.temperature
+                error = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view_as(ids)
+                losses.append(masked_mean(error, wanted))
+                right.append(masked_mean((logits.argmax(-1) == ids).float(), wanted))
+        return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(right).mean()}
+
+    def _predict(self, look: Look, wanted: Tensor) -> Tensor:
+        if self.predictor is not None:
+            out: Tensor = self.predictor(look.latent, look.tokens, look.seen, wanted)
+            return out
+        if not look.in_place:
+            raise UserError(
+                "token_ids.depth=0 reads hidden places off the encoder, which drops them: hide in place "
+                "(in_place=true), or give token_ids a depth"
+            )
+        return look.latent
+
+
+def _clusters(features: Tensor, codes: int) -> Tensor:
+    """[at most codes, C] centres."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    different = len(torch.unique(features, dim=0))
+    fitted = MiniBatchKMeans(min(codes, different), n_init=3, batch_size=4096, random_state=0).fit(
+        features.cpu().numpy()
+    )
+    return torch.from_numpy(fitted.cluster_centers_).to(features)
