@@ -43,7 +43,8 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.contrast import Contrast
     from unlabeled.terms.infonce import InfoNCE
     from unlabeled.terms.latent import PredictLatent
-    from unlabeled.terms.prototypes import Prototypes
+    from unlabeled.terms.koleo import KoLeo
+    from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
     from unlabeled.terms.supcon import SupCon
@@ -60,6 +61,9 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "cca_ssg": CCASSG,
         "ey_cca": EYCCA,
         "prototypes": Prototypes,
+        "hidden_prototypes": HiddenPrototypes,
+        "ibot": IBOT,
+        "koleo": KoLeo,
         "rebuild": Rebuild,
         "latent": PredictLatent,
         "token_ids": TokenIds,

@@ -267,4 +267,28 @@ METHODS: dict[str, Method] = {
         paper="2306.04186",
         summary="predict a moving average's frames of blanked blocks by cosine",
     ),
+    "ibot": Method(
+        views=Views(global_=2, local=6),
+        hide=use("block", ratio=(0.1, 0.5), size=0.1, samples=0.5, in_place=True),
+        teacher=use("ema", momentum=0.996, end=1.0),
+        terms=(use("ibot"),),
+        keep="teacher",
+        training={"weight_decay": 0.04, "weight_decay_end": 0.4, "clip": 3.0},
+        paper="2111.07832",
+        summary="DINO, and the same for blanked tokens, on one head",
+    ),
+    "dinov2": Method(
+        views=Views(global_=2, local=6),
+        hide=use("block", ratio=(0.1, 0.5), size=0.1, samples=0.5, in_place=True),
+        teacher=use("ema", momentum=0.994, end=1.0),
+        terms=(
+            use("prototypes", centring="sinkhorn"),
+            use("hidden_prototypes", centring="sinkhorn"),
+            use("koleo", weight=0.1),
+        ),
+        keep="teacher",
+        training={"weight_decay": 0.04, "weight_decay_end": 0.4, "clip": 3.0},
+        paper="2304.07193",
+        summary="DINO and iBOT on heads of their own, balanced, and spread by KoLeo",
+    ),
 }

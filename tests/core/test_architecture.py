@@ -36,6 +36,7 @@ LEVELS: dict[str, int] = {
     "corruption": 3,
     "layers": 2,
     "targets": 2,
+    "sinkhorn": 2,
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
     "branches": 3,

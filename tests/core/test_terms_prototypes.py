@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from toy import CLOCK, ToyEncoder, compare, passes, slow, unit
+from unlabeled.branches import Look, Passes
+from unlabeled.contract import Encoded, Tokens
+from unlabeled.errors import UserError
+from unlabeled.masking import Hidden
 from unlabeled.schedules import Clock
+from unlabeled.sinkhorn import sinkhorn
 from unlabeled.terms.base import Term
-from unlabeled.terms.prototypes import PrototypeHead, Prototypes, distillation
+from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, PrototypeHead, Prototypes, distillation
 
 
 def make(prototypes: int = 6, **options: float) -> Prototypes:
@@ -172,3 +178,99 @@ def test_usage_counts_prototypes() -> None:
     z = torch.randn(1, 1, 16).expand(2, 4, 16)
     out = term(passes({"global": z}, "ema", {"global": z}))
     assert 1 <= out["usage"].item() <= 6
+
+
+def hidden_passes(latent: Tensor, whole: Tensor, hidden: Tensor, instances: Tensor) -> Passes:
+    """Two global views with tokens hidden in place: latent, whole [2 × M, N, D], instances [2, M, D]."""
+    B, N, _ = latent.shape
+    tokens = Tokens(torch.zeros(B, N, 3), torch.zeros(B, N, 1), torch.ones(B, N, dtype=torch.bool), {})
+    look = Look(2, tokens, Encoded(latent, instances.flatten(0, 1)), Hidden(hidden, (hidden,)), True)
+    teacher = Look(2, tokens, Encoded(whole, instances.detach().flatten(0, 1) + 1))
+    return Passes("ema", {"global": [look]}, {"global": teacher}, CLOCK)
+
+
+def naive_tokens(term: Term, latent: Tensor, whole: Tensor, hidden: Tensor, centre: Tensor, cold: float) -> Tensor:
+    """The mean over hidden tokens of a sample, then over samples, with loops."""
+    total = torch.zeros((), dtype=torch.float64)
+    for b in range(len(latent)):
+        places = hidden[b].nonzero().flatten().tolist()
+        for n in places:
+            g = slow_logits(term.teacher_heads["projector"].module, whole[b, n][None].double())[0].detach()
+            s = slow_logits(term.projector, latent[b, n][None])[0]
+            p, q = ((g - centre) / cold).exp(), (s / 0.1).exp()
+            total = total - (p / p.sum() * (q / q.sum()).log()).sum() / len(places)
+    return total / len(latent)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_hidden_tokens_equal_the_naive_loss(shared: bool) -> None:
+    term = (IBOT if shared else HiddenPrototypes)(ToyEncoder(), prototypes=6, hidden=7, bottleneck=5)
+    term.attach("ema")
+    for weight in term.projector.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    centring = term.token_centring if shared else term.centring
+    centring.value.normal_(std=0.1)
+    hidden = torch.rand(6, 5) < 0.5
+    hidden[0], hidden[1, 0] = False, True  # one sample without hidden tokens
+    whole = torch.randn(6, 5, 16)
+    cold = term.temperature(CLOCK)
+
+    def expected(term: Term, x: list[Tensor]) -> Tensor:
+        centre = (term.token_centring if shared else term.centring).value
+        loss = naive_tokens(term, x[0], whole, hidden, centre, cold)
+        if shared:
+            theirs = x[1].detach() + 1
+            goals = [slow_logits(term.teacher_heads["projector"].module, view).detach() for view in theirs]
+            logits = [slow_logits(term.projector, view) for view in x[1]]
+            loss = loss + naive(logits, goals, term.centring.value, cold, 0.1)
+        return loss
+
+    compare(
+        term,
+        [torch.randn(6, 5, 16), torch.randn(2, 3, 16)],
+        lambda term, x: term(hidden_passes(x[0], whole, hidden, x[1]))["loss"] + 0 * x[1].sum(),
+        lambda term, x: expected(term, x) + 0 * x[1].sum(),
+        rtol=1e-3,
+    )
+    before = centring.value.clone()
+    heads = term.teacher_heads["projector"]
+    term.zero_grad()
+    term.after_step(CLOCK)  # what compare saw
+    term(hidden_passes(torch.randn(6, 5, 16), whole, hidden, torch.randn(2, 3, 16)))
+    moved = centring.value.clone()
+    term.after_step(CLOCK)
+    torch.testing.assert_close(centring.value, 0.9 * moved + 0.1 * heads(whole[hidden]).mean(0))
+    assert not torch.equal(before, moved)
+
+
+def test_nothing_hidden_at_all_leaves_loss_and_centre() -> None:
+    term = HiddenPrototypes(ToyEncoder(), prototypes=6, hidden=7, bottleneck=5)
+    term.attach("ema")
+    latent = torch.randn(4, 5, 16, requires_grad=True)
+    loss = term(hidden_passes(latent, torch.randn(4, 5, 16), torch.zeros(4, 5) > 0, torch.randn(2, 2, 16)))["loss"]
+    loss.backward()
+    term.after_step(CLOCK)
+    assert loss.item() == 0
+    assert term.centring.value.abs().max() == 0
+
+
+def test_sinkhorn_in_place_of_the_centre() -> None:
+    term = make(centring="sinkhorn")
+    theirs = torch.randn(2, 4, 16)
+    logits = term.teacher_heads["projector"](theirs.flatten(0, 1))
+    goal = sinkhorn(logits, term.temperature(CLOCK)).chunk(2)
+    student = torch.randn(2, 4, 16)
+    expected = distillation([term.projector(view) / 0.1 for view in student], list(goal))
+    torch.testing.assert_close(term(passes({"global": student}, "ema", {"global": theirs}))["loss"], expected)
+    assert not [name for name in term.state_dict() if "centring" in name]
+    with pytest.raises(UserError, match="mean or sinkhorn"):
+        make(centring="median")
+
+
+def test_dropped_tokens_are_refused() -> None:
+    term = HiddenPrototypes(ToyEncoder(), prototypes=6, hidden=7, bottleneck=5)
+    term.attach("ema")
+    seen = hidden_passes(torch.randn(4, 5, 16), torch.randn(4, 5, 16), torch.ones(4, 5) > 0, torch.randn(2, 2, 16))
+    look = replace(seen.student["global"][0], in_place=False)
+    with pytest.raises(UserError, match="in_place=true"):
+        term(replace(seen, student={"global": [look]}))
