@@ -38,8 +38,9 @@ def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
 
 @hookimpl
 def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
-    from unlabeled.terms.barlow import Barlow
+    from unlabeled.terms.barlow import Barlow, MixedBarlow
     from unlabeled.terms.cca import CCASSG, EYCCA
+    from unlabeled.terms.codes import DeepCluster, SwAV
     from unlabeled.terms.contrast import Contrast
     from unlabeled.terms.infonce import InfoNCE
     from unlabeled.terms.latent import PredictLatent
@@ -47,6 +48,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
+    from unlabeled.terms.sigreg import SIGReg
     from unlabeled.terms.supcon import SupCon
     from unlabeled.terms.token_ids import TokenIds
     from unlabeled.terms.vicreg import VICReg
@@ -57,9 +59,13 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "supcon": SupCon,
         "regress": Regress,
         "barlow": Barlow,
+        "mixed_barlow": MixedBarlow,
         "vicreg": VICReg,
         "cca_ssg": CCASSG,
         "ey_cca": EYCCA,
+        "sigreg": SIGReg,
+        "swav": SwAV,
+        "deepcluster": DeepCluster,
         "prototypes": Prototypes,
         "hidden_prototypes": HiddenPrototypes,
         "ibot": IBOT,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from unlabeled.errors import UserError, nearest
 
 Number = TypeVar("Number", int, float)
+Weight = float | Mapping[str, Any]
+"""Of a term in the sum: a number, or a way from one to another over the run, {start: 0, end: 1, from: 0.1}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Part:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    weight: float = 1.0  # of a term in the sum
+    weight: Weight = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Method:
     hide: Part | None = None  # what the student may not see; besides the mask's own options there are "masks", how
     # many masks share a teacher pass, and "in_place", whether hidden tokens stay as blanks that the encoder fills
     teacher: Part = Part("shared")  # "shared", "stop_gradient" or "ema" (momentum, end)
+    weights: Literal["fixed", "pareto"] = "fixed"  # the terms' own, or solved for at every step
     keep: str = "student"  # which branch's encoder a run leaves behind: "student" or "teacher"
     training: Mapping[str, Any] = field(default_factory=dict)  # defaults for unlabeled.config.Training
     paper: str = ""
@@ -64,7 +67,7 @@ class Method:
             if one.name != part:
                 return one
             if option == "weight" and one in self.terms:
-                return replace(one, weight=_number(float, part, option, value))
+                return replace(one, weight=value if isinstance(value, Mapping) else _number(float, part, option, value))
             return replace(one, options={**one.options, option: value})
 
         names = [term.name for term in self.terms] + [self.teacher.name] + ([self.hide.name] if self.hide else [])
@@ -93,7 +96,7 @@ def _number(kind: type[Number], part: str, option: str, value: Any) -> Number:
         raise UserError(f"{part}.{option} is a number, not {value!r}") from None
 
 
-def use(name: str, weight: float = 1.0, **options: Any) -> Part:
+def use(name: str, weight: Weight = 1.0, **options: Any) -> Part:
     """A part of a row: `use("contrast", temperature=0.2)`."""
     return Part(name, options, weight)
 
@@ -115,14 +118,16 @@ METHODS: dict[str, Method] = {
     "moco_v3": Method(
         views=Views(global_=2),
         teacher=use("ema", momentum=0.99, end=1.0),
-        terms=(use("infonce", temperature=0.2, predictor=True, scaled=True, layers=3, out=256, end_norm=True),),
+        terms=(use("infonce", predictor=True, scaled=True, layers=3, expand=2, out=256, end_norm=True, predictor_end_norm=True),),
         paper="2104.02057",
         summary="predict a moving average's key of the other view among the batch's",
     ),
     "nnclr": Method(
         views=Views(global_=2),
         teacher=use("stop_gradient"),
-        terms=(use("infonce", temperature=0.1, queue=16384, neighbours=True, predictor=True, layers=3, out=256),),
+        terms=(
+            use("infonce", temperature=0.1, queue=98304, neighbours=True, predictor=True, layers=3, out=256, end_norm=True),
+        ),
         paper="2104.14548",
         summary="attract the nearest neighbour of the other view",
     ),
@@ -153,11 +158,25 @@ METHODS: dict[str, Method] = {
         paper="2011.10566",
         summary="predict the other view's embedding, held still",
     ),
+    "directpred": Method(
+        views=Views(global_=2),
+        teacher=use("ema", momentum=0.99, end=1.0),
+        terms=(use("regress", direct=True),),
+        paper="2102.06810",
+        summary="byol whose linear predictor follows from its inputs' correlation",
+    ),
     "barlow": Method(
         views=Views(global_=2),
         terms=(use("barlow", off_weight=5e-3),),
         paper="2103.03230",
         summary="cross-correlation of two views becomes the identity",
+    ),
+    "mixed_barlow": Method(
+        views=Views(global_=2),
+        hide=use("mix"),
+        terms=(use("mixed_barlow", off_weight=5e-3, mixed_weight=1.0),),
+        paper="2312.02151",
+        summary="barlow, and mixed samples lie between the samples they are made of",
     ),
     "vicreg": Method(
         views=Views(global_=2),
@@ -176,6 +195,24 @@ METHODS: dict[str, Method] = {
         terms=(use("ey_cca"),),
         paper="2310.01012",
         summary="canonical correlation without constraints, by Eckart and Young",
+    ),
+    "lejepa": Method(
+        views=Views(global_=2, local=6),
+        terms=(use("sigreg"),),
+        paper="2511.08544",
+        summary="views predict their centre, embeddings stay an isotropic Gaussian",
+    ),
+    "swav": Method(
+        views=Views(global_=2, local=6),
+        terms=(use("swav"),),
+        paper="2006.09882",
+        summary="predict another view's cluster among balanced ones",
+    ),
+    "deepcluster_v2": Method(
+        views=Views(global_=2, local=6),
+        terms=(use("deepcluster"),),
+        paper="2006.09882",
+        summary="predict the sample's k-means cluster, found anew each epoch",
     ),
     "dino": Method(
         views=Views(global_=2, local=6),

@@ -111,6 +111,18 @@ def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concat
     return exact
 
 
+def distillation(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """Cross-entropy −Σ p log q, mean over samples and every student view against every *other* teacher view.
+
+    Args:
+        student: logits [M, K] a view, already divided by the student's temperature.
+        teacher: probabilities [M, K] a global view; view i of both is the same view.
+    """
+    log_q = [view.log_softmax(-1) for view in student]
+    losses = [-(p * q).sum(-1).mean() for j, p in enumerate(teacher) for i, q in enumerate(log_q) if i != j]
+    return torch.stack(losses).mean()
+
+
 def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tensor) -> Tensor:
     """compute(*rows) in pieces of at most `most` entries of a [rows, columns] matrix that is never whole.
 

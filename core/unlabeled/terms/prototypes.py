@@ -16,19 +16,7 @@ from unlabeled.layers import head
 from unlabeled.masking import per_sample
 from unlabeled.schedules import Clock, linear
 from unlabeled.sinkhorn import sinkhorn
-from unlabeled.terms.base import Term, spread
-
-
-def distillation(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-    """Cross-entropy −Σ p log q, mean over samples and every student view against every *other* teacher view.
-
-    Args:
-        student: logits [M, K] a view, already divided by the student's temperature.
-        teacher: probabilities [M, K] a global view; view i of both is the same view.
-    """
-    log_q = [view.log_softmax(-1) for view in student]
-    losses = [-(p * q).sum(-1).mean() for j, p in enumerate(teacher) for i, q in enumerate(log_q) if i != j]
-    return torch.stack(losses).mean()
+from unlabeled.terms.base import Term, distillation, spread
 
 
 class PrototypeHead(nn.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +12,7 @@ from unlabeled.contract import Encoder
 from unlabeled.layers import head
 from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
 
-CHUNK = 1 << 23  # similarities held at once, with a mask beside them
+CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
 
 @full_precision
@@ -22,31 +20,33 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """−1/|P(i)| Σ_{p in P(i)} log exp(ẑᵢ·ẑₚ/τ) / Σ_{k≠i} exp(ẑᵢ·ẑₖ/τ), mean over anchors i: the paper's L_out.
 
     P(i) are the other views of i and all views of samples with its label. With every label different this is NT-Xent.
+    The sum over P(i) is a product with the sum of a class's embeddings, so that no matrix of who is alike is needed.
 
     Args:
         z: [K, M, D] projections of K views of M samples, M on every rank; negatives are global.
         labels: [M] int64; below 0: not known, so that only its own views attract a sample.
+
+    Returns:
+        [] this rank's share; the mean over ranks is the loss.
     """
     z = F.normalize(z.float(), dim=-1)
     K, M, _ = z.shape
-    everyone = gather(z, dim=1)
+    everyone = gather(z, dim=1)  # [K, G, D]
     G = everyone.shape[1]
     samples = torch.arange(M, device=z.device) + rank() * M
-    labels = torch.where(labels < 0, -1 - samples, labels)
-    known = gather(labels)
+    labels = torch.where(labels < 0, -1 - samples, labels)  # a class of its own
+    _, member, size = gather(labels).unique(return_inverse=True, return_counts=True)
+    sums = z.new_zeros(len(size), z.shape[2]).index_add(0, member, everyone.sum(0))
+    mine = member[samples]
+    positives = K * size[mine] - 1
+    attract = (z * (sums[mine] - z)).sum(-1) / positives / temperature  # [K, M]
+    everyone = everyone.flatten(0, 1)
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    part = partial(_anchors, everyone=everyone.flatten(0, 1), known=known.repeat(K), temperature=temperature)
-    return by_rows(part, K * G, CHUNK, z.flatten(0, 1), labels.repeat(K), itself).mean()
 
+    def repel(anchors: Tensor, itself: Tensor) -> Tensor:
+        return (anchors @ everyone.T).scatter(1, itself[:, None], -torch.inf).logsumexp(1)
 
-def _anchors(
-    anchors: Tensor, labels: Tensor, itself: Tensor, everyone: Tensor, known: Tensor, temperature: float
-) -> Tensor:
-    """[R] the loss of each anchor."""
-    logits = anchors @ everyone.T / temperature
-    positive = (labels[:, None] == known).scatter(1, itself[:, None], False)
-    repel = logits.scatter(1, itself[:, None], -torch.inf).logsumexp(1)
-    return repel - torch.where(positive, logits, 0).sum(1) / positive.sum(1)
+    return by_rows(repel, K * G, CHUNK, z.flatten(0, 1) / temperature, itself).mean() - attract.mean()
 
 
 class SupCon(Term):
