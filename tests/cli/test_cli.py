@@ -49,6 +49,7 @@ def test_a_table_from_csv_to_embeddings(table: str, say: Said, tmp_path: Path) -
         "metrics.jsonl",
         "checkpoints",
         "encoder",
+        "report.html",
     }
     for suffix in ("parquet", "csv", "npz", "npy"):
         status, out, _ = say(f"tabular embed run {table} -o rows.{suffix}")
@@ -106,6 +107,9 @@ def test_embeddings_carry_the_same_numbers_in_every_format(table: str, say: Said
         ("tabular evaluate nowhere {table} --label churned", "nowhere does not exist; give the folder"),
         ("tabular embed nowhere {table} -o x.npy", "nowhere does not exist; give the folder"),
         ("tabular evaluate", "run"),
+        ("report", "runs"),
+        ("report nowhere", "nowhere holds no run (no config.yaml)"),
+        ("report . --no-maps", "no flag is called --no-maps; did you mean --no-map"),
     ],
 )
 def test_mistakes_are_one_sentence(line: str, sentence: str, table: str, say: Said, tmp_path: Path) -> None:
@@ -130,6 +134,9 @@ def test_mistakes_about_a_run_are_one_sentence(table: str, say: Said, tmp_path: 
         (f"tabular evaluate run {table} --label age", "trained on 'age', so a probe of it proves nothing"),
         (f"tabular evaluate run {table} --label churned --seeds 0", "--seeds must be at least 1"),
         (f"tabular evaluate run {table} --label churned --test none.csv", "none.csv"),
+        (f"tabular evaluate run {table} --label churned --shots 1%,0%", "above 0% and up to 100%, not 0%"),
+        (f"tabular evaluate run {table} --label churned --shots 10,many", "rows a class (10), not 'many'"),
+        (f"tabular evaluate run {table} --label churned --shots 900", "--shots 900 is more than class "),
         (f"tabular embed run {table} -o rows.doc", "cannot write embeddings as '.doc'"),
         (f"{PRETRAIN.format(table=table)} --method simclr --out run", "already holds a run: add --resume"),
         ("tabular pretrain --resume --out run --method byol", "was made with method 'simclr', not 'byol'"),
@@ -138,6 +145,32 @@ def test_mistakes_about_a_run_are_one_sentence(table: str, say: Said, tmp_path: 
         status, _, err = say(line)
         assert (status, err.count("\n")) == (2, 1), err
         assert sentence in err
+
+
+def test_few_labels_are_lines_of_the_table(table: str, say: Said, tmp_path: Path) -> None:
+    say(f"{PRETRAIN.format(table=table)} --method mae --steps 1 --out run")
+    status, out, _ = say(f"tabular evaluate run {table} --label churned --seeds 1 --shots 3,50% --json few.json")
+    assert status == 0
+    rows = json.loads((tmp_path / "few.json").read_text())["rows"]
+    assert [(row["shots"], row["n"]) for row in rows if (row["features"], row["probe"]) == ("raw", "knn")] == [
+        ("3", 6),
+        ("50%", 26),
+    ]
+    (head, *lines) = out.splitlines()[1:8]
+    assert head.split()[:3] == ["features", "labels", "n"]
+    assert [line.split()[0] for line in lines] == ["trained", "untrained", "raw"] * 2
+    assert [line.split()[-5:-3] if "auc" in head else line.split()[-4:-2] for line in lines[1:3]] == [["3", "6"]] * 2
+
+
+def test_a_report_is_one_file(table: str, say: Said, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        say(f"{PRETRAIN.format(table=table)} --method mae --steps 1 --seed {seed} --out run{seed}")
+    (tmp_path / "run0" / "report.html").unlink(missing_ok=True)
+    assert say("report run0") == (0, "the report is in run0/report.html\n", "")
+    assert "Map of the embedding" in (tmp_path / "run0" / "report.html").read_text()
+    assert say("report run0 run1 --no-map -o both.html") == (0, "the report is in both.html\n", "")
+    assert "2 runs side by side" in (tmp_path / "both.html").read_text()
+    assert say("report run0 run1 --no-map")[1] == "the report is in report.html\n"
 
 
 def test_debug_shows_the_traceback(say: Said) -> None:

@@ -51,7 +51,11 @@ LEVELS: dict[str, int] = {
     "saved": 8,
     "embedding_files": 9,
     "evaluation": 9,
-    "training": 9,
+    "training.checkpoint": 3,
+    "training.health": 3,
+    "training.folder": 8,
+    "report": 9,  # a run writes its own at its end, and reads it in its folder's words
+    "training": 10,
     "testing": 11,
     "cli": 11,
     "__init__": 11,

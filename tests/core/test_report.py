@@ -371,6 +371,10 @@ def test_the_map_shows_the_samples_held_out(run: Path, tmp_path: Path) -> None:
     assert "All names begin with table.csv:" in opened_page.text
     numbers = [text.text for text in opened_page.every("text", "number")]
     assert numbers == ["1", "2", "3", "4", "5", "6"]
+    beside = opened(report([run, made(tmp_path / "other")], tmp_path / "two.html"))
+    assert len(list(beside.every("circle", "dot"))) == 6
+    assert not list(beside.every("text", "number")), "numbers mean nothing without the table of neighbours"
+    assert "holds no encoder yet" in beside.text
     without = opened(report([run], tmp_path / "without.html", maps=False)).text
     assert "No map: the report was written without one." in without
 
@@ -381,14 +385,15 @@ def test_at_the_end_of_a_run_the_page_is_the_same(run: Path, tmp_path: Path) -> 
     def content(path: Path) -> str:
         return re.sub(r"<footer>.*</footer>", "", path.read_text())
 
-    shown = read(RunFolder(run), "run")
-    source = Source.of(shown)
+    by_itself = content(run / "report.html")
+    source = Source.of(read(RunFolder(run), "run"))
     source.encoder.train()
     said: list[str] = []
     write_at_end(RunFolder(run), source, said.append)
     assert said == []
     assert source.encoder.training, "the encoder is as it was"
-    assert content(run / "report.html") == content(report([run], tmp_path / "page.html"))
+    assert content(run / "report.html") == by_itself
+    assert by_itself == content(report([run], tmp_path / "page.html"))
 
 
 def test_a_report_that_cannot_be_written_is_a_warning(run: Path, tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("--label", required=True, help="what to predict")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
     parser.add_argument("--seeds", type=int, default=3)
+    few = "labels to fit on: shares, or rows a class (10,20,40)"
+    parser.add_argument("--shots", type=str, default="100%", metavar="1%,10%,100%", help=few)
     parser.add_argument("--json", help="also write the result to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.read(normalise(arguments))
@@ -260,7 +262,13 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     for one in runs:
         _same_domain(registry, describe(one).domain, one)
     result = measure(
-        runs, flags.train, label=flags.label, test=flags.test, seeds=flags.seeds, device=pick_device(flags.device)
+        runs,
+        flags.train,
+        label=flags.label,
+        test=flags.test,
+        seeds=flags.seeds,
+        shots=flags.shots.split(","),
+        device=pick_device(flags.device),
     )
     print_result(result)
     if flags.json:

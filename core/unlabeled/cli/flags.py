@@ -16,10 +16,19 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from unlabeled.compose import value_of as parsed
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.plugins import Registry
 
 GIVEN_BY_THE_CORE = {"facts", "source"}
+COMPOSE = {
+    "--term": "NAME:OPTION=VALUE,...",
+    "--hide": "MASK:OPTION=VALUE,...",
+    "--teacher": "NAME:OPTION=VALUE,...",
+    "--views": "KIND=COUNT,...",
+    "--weights": "fixed or pareto",
+}
+"""Flags that compose a method, and what each is followed by."""
 
 
 class Parser(ArgumentParser):
@@ -144,14 +153,31 @@ def take_settings(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             key, equals, value = text.partition("=")
             if not equals:
                 raise UserError(f"--set takes part.option=value, as in --set contrast.temperature=0.5, not {text!r}")
-            settings[key.strip().replace("-", "_")] = _tuple(yaml.safe_load(value))
+            settings[key.strip().replace("-", "_")] = parsed(value)
         else:
             rest.append(one)
     return rest, settings
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def take_choices(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take `--term NAME:option=value,...`, any number of them, and a method's other choices out of the arguments."""
+    rest: list[str] = []
+    choices: dict[str, Any] = {}
+    parts = iter(argv)
+    for one in parts:
+        flag, equals, value = one.partition("=")
+        name = flag.removeprefix("--")
+        if flag not in COMPOSE:
+            rest.append(one)
+            continue
+        text = value if equals else next(parts, "")
+        if not text or text.startswith("--"):
+            raise UserError(f"{flag} wants {COMPOSE[flag]}")
+        if name == "term":
+            choices.setdefault("terms", []).append(text)
+        else:
+            choices[name] = text
+    return rest, choices
 
 
 def factory_of(registry: Registry, what: str, name: str | None) -> tuple[str, Callable[..., Any]]:

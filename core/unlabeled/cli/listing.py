@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from unlabeled import plugins
 from unlabeled.errors import UserError
+
+if TYPE_CHECKING:
+    from unlabeled.methods import Method
 
 
 def show_plugins(arguments: list[str]) -> int:
@@ -36,31 +40,51 @@ def show_plugins(arguments: list[str]) -> int:
 
 
 def show_methods(arguments: list[str]) -> int:
-    """The table of methods: name, what it needs from an encoder, paper, and what it does."""
+    """The table of methods: name, what it needs, teacher, paper, and what it does."""
     parser = argparse.ArgumentParser("unlabeled methods", description="The table of methods.")
     parser.add_argument("name", nargs="?", help="show one method whole")
-    name = parser.parse_args(arguments).name
-    from unlabeled.cli.tables import print_rows
-    from unlabeled.config import method_data, method_from
-    from unlabeled.refusal import method_needs
-
+    parser.add_argument("--markdown", action="store_true", help="the table as docs/methods.md has it")
+    flags = parser.parse_args(arguments)
     registry = plugins.core()
-    if name:
+    if flags.name:
         import yaml
 
-        _, method = method_from(name, registry)
-        print(f"{name}: {method.summary} (arXiv {method.paper})")
+        from unlabeled.config import method_data, method_from
+
+        _, method = method_from(flags.name, registry)
+        print(f"{flags.name}: {method.summary} ({_paper(method)})")
         print(yaml.safe_dump(method_data(method), sort_keys=False).rstrip())
         return 0
-    rows = [
-        {
-            "method": name,
-            "encoder needs": "tokens" if "tokens" in method_needs(method, registry) else "instances",
-            "teacher": method.teacher.name.replace("_", " "),
-            "arXiv": method.paper,
-            "what it does": method.summary,
-        }
-        for name, method in registry.methods.items()
-    ]
-    print_rows(rows)
+    from unlabeled.cli.tables import markdown, print_rows
+
+    rows = method_rows(registry)
+    print(markdown(rows), end="") if flags.markdown else print_rows(rows)
     return 0
+
+
+WORDS = {"tokens": "tokens", "embed": "mixing point", "transforms": "transforms", "labels": "labels"}
+"""What a method can need of an encoder, a view or the data beyond instances, in the words of the table."""
+
+
+def method_rows(registry: plugins.Registry) -> list[dict[str, str]]:
+    """A line of plain text for each method."""
+    from unlabeled.refusal import method_needs
+
+    rows = []
+    for name, method in registry.methods.items():
+        needs = method_needs(method, registry)
+        rows.append(
+            {
+                "method": name,
+                "needs": ", ".join(word for need, word in WORDS.items() if need in needs) or "instances",
+                "teacher": method.teacher.name.replace("_", " "),
+                "paper": _paper(method),
+                "what it does": method.summary,
+            }
+        )
+    return rows
+
+
+def _paper(method: Method) -> str:
+    """arXiv numbers say so; other papers are named."""
+    return f"arXiv {method.paper}" if method.paper[:4].isdigit() else method.paper

@@ -19,6 +19,7 @@ for a domain ({domains}):
   evaluate RUN DATA --label L          probes, beside the untrained encoder and the raw data
 
 everywhere:
+  report RUN ...  one page about runs: curves, health, a map of the embedding
   demo       pre-train and evaluate on real data that is already here, in a minute
   methods    the table of methods
   plugins    installed plugins, and what each is missing
@@ -94,6 +95,12 @@ def _doctor(arguments: list[str]) -> int:
     return doctor.run(arguments)
 
 
+def _report(arguments: list[str]) -> int:
+    from unlabeled.cli import report
+
+    return report.run(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     from unlabeled.cli import demo
 
@@ -101,6 +108,7 @@ def _demo(arguments: list[str]) -> int:
 
 
 GENERAL: dict[str, Callable[[list[str]], int]] = {
+    "report": _report,
     "demo": _demo,
     "methods": _methods,
     "plugins": _plugins,

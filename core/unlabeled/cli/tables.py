@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from unlabeled.evaluation.evaluate import Result, Row
+from unlabeled.evaluation.shots import ALL
 
 Cells = Sequence[dict[str, str]]
 
@@ -37,24 +38,36 @@ def figure(row: Row) -> str:
 
 
 def result_rows(result: Result) -> list[dict[str, str]]:
-    """A line for each kind of features, a column for each probe and metric."""
-    columns = list(dict.fromkeys((row.probe, row.metric) for row in result.rows))
-    cells: dict[str, dict[str, str]] = {}
-    for row in result.rows:
-        cells.setdefault(row.features, {})[f"{row.probe} {row.metric}"] = figure(row)
-    names = [f"{probe} {metric}" for probe, metric in columns]
-    return [{"features": name, **{one: found.get(one, "") for one in names}} for name, found in cells.items()]
+    """A line for each part of the labels and kind of features, a column for each probe and metric."""
+    columns = list(dict.fromkeys(f"{row.probe} {row.metric}" for row in result.rows))
+    parts = list(dict.fromkeys((row.shots, row.n) for row in result.rows))
+    lines = []
+    for shots, n in parts:
+        labels = {} if parts == [(ALL, n)] else {"labels": shots, "n": f"{n:,}"}
+        cells: dict[str, dict[str, str]] = {}
+        for row in result.rows:
+            if row.shots == shots:
+                cells.setdefault(row.features, {})[f"{row.probe} {row.metric}"] = figure(row)
+        lines += [
+            {"features": name, **labels, **{one: found.get(one, "") for one in columns}} for name, found in cells.items()
+        ]
+    return lines
 
 
 def print_result(result: Result) -> None:
     """An evaluation as a table, with what it was measured on."""
     print(
-        f"label {result.label}: probes fitted on {result.train_rows:,} labelled rows of {result.train}, "
+        f"label {result.label}: probes fitted on {_fitted(result)} of {result.train}, "
         f"tested on {result.test_rows:,} of {result.test or 'its rows held out'}; {result.seeds} seeds"
     )
     print_rows(result_rows(result))
     if result.majority is not None:
         print(f"always the commonest class: accuracy {result.majority:.4f}")
+
+
+def _fitted(result: Result) -> str:
+    whole = all(row.shots == ALL for row in result.rows)
+    return ("" if whole else "parts of ") + f"{result.train_rows:,} labelled rows"
 
 
 def markdown(rows: Cells) -> str:

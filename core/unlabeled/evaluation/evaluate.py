@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from unlabeled.contract import Encoder, Reader
 from unlabeled.embedding import embed
 from unlabeled.errors import UserError
 from unlabeled.evaluation.probes import Features, Labels, Split, knn_probe, linear_probe
+from unlabeled.evaluation.shots import ALL, Shots, parse
 from unlabeled.saved import Saved, describe, load
+
+Source = Callable[[Reader], Features]
 
 MOST_NUMBERED_CLASSES = 100
 """Whole numbers with more values than this are amounts to regress, not names of classes."""
@@ -23,12 +26,14 @@ MOST_NUMBERED_CLASSES = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result: features, probe, metric, and the values over seeds."""
+    """One line of a result: features, probe, metric, and the values over runs and, within a run, over seeds."""
 
     features: str
     probe: str
     metric: str
     values: tuple[float, ...]
+    shots: str = ALL  # the labels that the probe was given
+    n: int | None = None  # and how many rows that is
 
     @property
     def mean(self) -> float:
@@ -61,23 +66,31 @@ class Result:
         ]
         path.write_text(json.dumps({**asdict(self), "rows": rows}, indent=1) + "\n")
 
-    def value(self, features: str, probe: str, metric: str) -> Row:
+    def value(self, features: str, probe: str, metric: str, shots: str = ALL) -> Row:
         """The row of that name."""
-        return next(r for r in self.rows if (r.features, r.probe, r.metric) == (features, probe, metric))
+        wanted = (features, probe, metric, shots)
+        return next(r for r in self.rows if (r.features, r.probe, r.metric, r.shots) == wanted)
 
 
 @dataclass(frozen=True)
 class _Task:
     """Rows to fit and to test on, for one seed, of one or two readers."""
 
+    seed: int
     train: Reader
     test: Reader
     train_rows: Any
     test_rows: Any
     train_labels: Labels
     test_labels: Labels
+    classes: tuple[str, ...]
 
-    def split(self, features: Callable[[Reader], Features]) -> Split:
+    def few(self, shots: Shots) -> _Task:
+        """The same with part of the rows to fit on."""
+        chosen = shots.rows(self.train_labels, self.train_rows, self.seed, self.classes)
+        return replace(self, train_rows=self.train_rows[chosen], train_labels=self.train_labels[chosen])
+
+    def split(self, features: Source) -> Split:
         fit = features(self.train)
         other = fit if self.test is self.train else features(self.test)
         return Split(fit[self.train_rows], self.train_labels, other[self.test_rows], self.test_labels)
@@ -89,7 +102,8 @@ def evaluate(
     *,
     label: str,
     test: str | None = None,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
+    shots: Sequence[str | int] = (ALL,),
     baselines: bool = True,
     device: torch.device | None = None,
 ) -> Result:
@@ -99,14 +113,19 @@ def evaluate(
         runs: run folders, say one a pre-training seed; each is probed with every seed.
         train, test: data for the probe; without test a fifth of train is kept for it, another one each seed.
         label: what the reader calls the label.
-        seeds: of the untrained encoder, of inner validation splits, and of the split where there is no test.
+        seeds: of the untrained encoder, of inner folds, of the rows of `shots`, and of the split where there is no
+            test; how many, or which.
+        shots: how many labels the probes are given, one after another: a share ("1%") or rows a class ("10"). They
+            are the same rows for all features, so that differences are paired.
         baselines: measure the untrained encoder and raw features too; no only where they stand beside it already.
 
     Raises:
         UserError: labels that do not fit, an encoder of another domain, unreadable data.
     """
-    if seeds < 1:
+    numbers = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    if not numbers:
         raise UserError(f"--seeds must be at least 1, not {seeds}")
+    parts = parse(shots)
     saved = [describe(run) for run in runs]
     for other in saved[1:]:
         if (other.domain, other.encoder) != (saved[0].domain, saved[0].encoder):
@@ -115,24 +134,17 @@ def evaluate(
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
     labelled, tested = _labels(reader, tester, label)
-    tasks = [_task(reader, tester, labelled, tested, seed) for seed in range(seeds)]
-    rows: list[Row] = []
+    whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
+    tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
     name = "trained" + (f" ({one.method})" if one.method else "")
-    rows += _probe(name, [(task.split(f), seed) for f in trained for seed, task in enumerate(tasks)])
+    rows = _probe(name, tasks, [[source] * len(numbers) for source in trained])
     if baselines:
-        rows += _baselines(one, tasks, device)
-    known = (len(tasks[0].train_rows), len(tasks[0].test_rows))
-    return Result(tuple(rows), train, test, label, seeds, _majority(tasks[0]), *known)
-
-
-def _baselines(saved: Saved, tasks: Sequence[_Task], device: torch.device | None) -> list[Row]:
-    """The same encoder untrained, from a seed for each task, and the data with no encoder."""
-    fresh = [_features(saved.make_encoder(seed=1000 + seed), saved, device) for seed in range(len(tasks))]
-    rows = _probe("untrained", [(t.split(f), seed) for seed, (f, t) in enumerate(zip(fresh, tasks, strict=True))])
-    if tasks[0].train.raw() is not None:
-        rows += _probe("raw", [(task.split(_raw), seed) for seed, task in enumerate(tasks)])
-    return rows
+        rows += _probe("untrained", tasks, [[_features(one.make_encoder(1000 + s), one, device) for s in numbers]])
+        if reader.raw() is not None:
+            rows += _probe("raw", tasks, [[_raw] * len(numbers)])
+    known = (len(whole[0].train_rows), len(whole[0].test_rows))
+    return Result(tuple(rows), train, test, label, len(numbers), _majority(whole[0]), *known)
 
 
 def _raw(reader: Reader) -> Features:
@@ -141,7 +153,7 @@ def _raw(reader: Reader) -> Features:
     return raw
 
 
-def _features(encoder: Encoder, saved: Saved, device: torch.device | None) -> Callable[[Reader], Features]:
+def _features(encoder: Encoder, saved: Saved, device: torch.device | None) -> Source:
     """Instances of all of a reader's samples, computed once a reader."""
     done: dict[int, Features] = {}
 
@@ -159,14 +171,19 @@ def _features(encoder: Encoder, saved: Saved, device: torch.device | None) -> Ca
     return of
 
 
-def _probe(name: str, splits: Sequence[tuple[Split, int]]) -> list[Row]:
-    """Rows of every probe and metric over the splits."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for split, seed in splits:
-        for probe, scores in (("linear", linear_probe(split, seed)), ("knn", knn_probe(split))):
-            for metric, value in scores.items():
-                found.setdefault((probe, metric), []).append(value)
-    return [Row(name, probe, metric, tuple(values)) for (probe, metric), values in found.items()]
+def _probe(name: str, tasks: Mapping[str, Sequence[_Task]], runs: Sequence[Sequence[Source]]) -> list[Row]:
+    """Rows of every probe and metric for each part of the labels; a run is the source of features for each task."""
+    rows: list[Row] = []
+    for shots, mine in tasks.items():
+        found: dict[tuple[str, str], list[float]] = {}
+        for source, task in [pair for run in runs for pair in zip(run, mine, strict=True)]:
+            split = task.split(source)
+            for probe, scores in (("linear", linear_probe(split, task.seed)), ("knn", knn_probe(split))):
+                for metric, value in scores.items():
+                    found.setdefault((probe, metric), []).append(value)
+        n = len(mine[0].train_rows)
+        rows += [Row(name, *what, tuple(values), shots, n) for what, values in found.items()]
+    return rows
 
 
 @dataclass(frozen=True)
@@ -175,6 +192,7 @@ class _Labelled:
 
     rows: Labels
     values: Labels
+    classes: tuple[str, ...] = ()
 
     @staticmethod
     def of(reader: Reader, label: str) -> _Labelled:
@@ -182,8 +200,8 @@ class _Labelled:
         known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
         return _Labelled(np.flatnonzero(known), values[known])
 
-    def to(self, values: Labels) -> _Labelled:
-        return _Labelled(self.rows, values)
+    def to(self, values: Labels, classes: Labels | None = None) -> _Labelled:
+        return _Labelled(self.rows, values, () if classes is None else tuple(map(str, classes)))
 
 
 def _labels(reader: Reader, tester: Reader, label: str) -> tuple[_Labelled, _Labelled]:
@@ -210,19 +228,21 @@ def _labels(reader: Reader, tester: Reader, label: str) -> tuple[_Labelled, _Lab
             f"label {label!r} of the test data has {str(unknown[0])!r}, which the training data do not; "
             f"theirs are {', '.join(map(repr, map(str, classes[:5])))}"
         )
-    return train.to(np.searchsorted(classes, train.values)), test.to(np.searchsorted(classes, test.values))
+    numbers = [np.searchsorted(classes, one.values) for one in (train, test)]
+    return train.to(numbers[0], classes), test.to(numbers[1], classes)
 
 
 def _task(reader: Reader, tester: Reader, train: _Labelled, test: _Labelled, seed: int) -> _Task:
     if tester is not reader:
-        return _Task(reader, tester, train.rows, test.rows, train.values, test.values)
+        return _Task(seed, reader, tester, train.rows, test.rows, train.values, test.values, train.classes)
     from sklearn.model_selection import train_test_split
 
     few = train.values.dtype.kind == "f" or np.bincount(train.values).min() < 2
     fit, other = train_test_split(
         np.arange(len(train.rows)), test_size=0.2, random_state=seed, stratify=None if few else train.values
     )
-    return _Task(reader, tester, train.rows[fit], train.rows[other], train.values[fit], train.values[other])
+    rows, values = train.rows, train.values
+    return _Task(seed, reader, tester, rows[fit], rows[other], values[fit], values[other], train.classes)
 
 
 def _majority(task: _Task) -> float | None:

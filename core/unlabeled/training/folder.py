@@ -1,4 +1,4 @@
-"""A run's folder: config.yaml, facts.json, metrics.jsonl, checkpoints/, encoder/, quarantine.jsonl."""
+"""A run's folder: config.yaml, facts.json, metrics.jsonl, checkpoints/, encoder/, report.html, quarantine.jsonl."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.encoder = self.path / "encoder"
+        self.report = self.path / "report.html"
         self.quarantine = self.path / "quarantine.jsonl"
 
     def start(self, config: Config, facts: Mapping[str, Any], samples: int) -> None:

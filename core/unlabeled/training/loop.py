@@ -21,6 +21,8 @@ from unlabeled.errors import UserError
 from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
 from unlabeled.refusal import refuse_view
+from unlabeled.report.map import Source
+from unlabeled.report.write import write_at_end
 from unlabeled.saved import save_encoder
 from unlabeled.schedules import Clock
 from unlabeled.training import checkpoint
@@ -121,6 +123,8 @@ class Run:
                     board.close()
         if rank() == 0:
             self._save_encoder()
+            source = Source(self.objective.best_encoder(), self.reader, self.view, self.registry, self.device)
+            write_at_end(self.folder, source, progress.say)
         asked = stopper.asked if self.step < self.steps else 0
         return Outcome(self.step, self.steps, asked, tuple(self.alarm.spoken))
 
