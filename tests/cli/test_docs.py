@@ -10,13 +10,14 @@ import pytest
 
 from unlabeled import plugins
 from unlabeled.cli.main import main
-from unlabeled.methods import METHODS
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "methods.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -44,8 +45,18 @@ def test_the_python_of_the_readme_runs(folder: Path) -> None:
     assert names["encoder"].width == 64  # type: ignore[attr-defined]
 
 
-def test_the_readme_names_every_method_and_file_of_a_run(folder: Path) -> None:
-    assert all(re.search(rf"\b{method}\b", README) for method in METHODS)
+def test_the_page_of_methods_has_the_table_and_its_python_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["methods", "--markdown"]) == 0
+    assert f"<!-- table: unlabeled methods --markdown -->\n{capsys.readouterr().out}<!-- end -->" in PAGE
+    (block,) = blocks("python", PAGE)
+    assert len(block.splitlines()) <= 12
+    exec(block, {})
+    assert (folder / "runs" / "mine" / "encoder").exists()
+
+
+def test_the_readme_names_every_family_and_file_of_a_run(folder: Path) -> None:
     assert main(["tabular", "pretrain", "people.csv", "--method", "mae", "--steps", "2", "--out", "run"]) == 0
     for path in (folder / "run").iterdir():
         assert f"`{path.name}{'/' if path.is_dir() else ''}`" in README
