@@ -71,6 +71,28 @@ def gather(x: Tensor, dim: int = 0) -> Tensor:
     return torch.cat(parts.unbind(), dim)
 
 
+def _lengths(length: int) -> list[int]:
+    """How many rows each rank has."""
+    out: list[Any] = [None] * world()
+    dist.all_gather_object(out, length)
+    return out
+
+
+def rank_offset(length: int) -> int:
+    """How many rows the ranks before this one have, of which this one has `length`."""
+    return sum(_lengths(length)[: rank()]) if world() > 1 else 0
+
+
+def gather_uneven(x: Tensor) -> Tensor:
+    """As `gather` along dimension 0, for different numbers of rows on each rank."""
+    if world() == 1:
+        return x
+    lengths = _lengths(len(x))
+    most = max(lengths)
+    padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
+    return torch.cat([part[:length] for part, length in zip(gather(padded).split(most), lengths, strict=True)])
+
+
 def batch_mean(x: Tensor) -> Tensor:
     """The mean over dimension 0 of the global batch; every rank holds equally many rows."""
     return mean_over_ranks(x.mean(0))

@@ -75,7 +75,8 @@ class ShuffleMask:
 class MixMask:
     """Mixes each sample with another, λ of its own embedding and 1 − λ of the other's (mixup, arXiv 1710.09412).
 
-    λ is uniform, one a sample: mixup's Beta(1, 1). Where the other has no token, the own one stays. In flat storage
+    λ is uniform, one a sample: mixup's Beta(1, 1); with `own`, the larger of λ and 1 − λ, so that a sample stays the
+    larger part of its mixture (i-Mix). Where the other has no token, the own one stays. In flat storage
     a sample's tokens go round those of the other, which is of this rank.
 
     Raises:
@@ -85,22 +86,27 @@ class MixMask:
     gives: ClassVar[frozenset[str]] = frozenset({"mixed"})
     alters: ClassVar[bool] = True
 
+    def __init__(self, own: bool = False):
+        self.own = own
+
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
         owner, valid = per_sample(tokens)
         if len(draws) != len(valid):
             raise UserError("mask 'mix' mixes samples, and here they are parts of one whole: choose another method")
         nothing = torch.zeros_like(tokens.valid)
-        share = draws.fork("share").uniform(1)[:, 0][owner]
+        part = draws.fork("share").uniform(1)[:, 0]
+        part = torch.maximum(part, 1 - part) if self.own else part
+        share = part[owner]
         if tokens.owner is None:
             source, across = strangers(tokens, draws, tokens.valid, together=True)
-            return Hidden(nothing, (nothing,), source, share, across, others(draws, 1)[:, 0])
+            return Hidden(nothing, (nothing,), source, share, across, others(draws, 1)[:, 0], part)
         partner = _local_others(draws)
         sizes = torch.bincount(owner.flatten())
         order = owner.flatten().argsort(stable=True)
         first = sizes.cumsum(0) - sizes
         other = partner[owner]
         source = order[first[other] + places(owner) % sizes[other]]
-        return Hidden(nothing, (nothing,), source, share, partner=partner)
+        return Hidden(nothing, (nothing,), source, share, partner=partner, part=part)
 
 
 def _local_others(draws: Draws) -> Tensor:

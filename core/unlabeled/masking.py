@@ -33,7 +33,8 @@ class Hidden:
     source: Tensor | None = None  # [B, N] int64, see Alteration: whose embedding the student sees at a place
     share: Tensor | None = None  # [B, N] in [0, 1]: how much of the own embedding stays beside the source's
     across: bool = False  # `source` and `partner` count over all ranks
-    partner: Tensor | None = None  # [B] int64: the row mixed into this one
+    partner: Tensor | None = None  # [samples] int64: the row mixed into this one
+    part: Tensor | None = None  # [samples] in [0, 1]: how much of the own sample is left in the mixture
 
 
 class Mask(Protocol):
@@ -220,18 +221,13 @@ class BlockMask(_Chosen):
             return lowest(box_distance(tokens, rows, self.aspect), tokens.valid, tokens.owner, count)
         _, valid = per_sample(tokens)
         each = (self.size * valid).round().long().clamp(min=1)
-        order = torch.full_like(tokens.valid, torch.inf, dtype=torch.float32)
-        for number in range(self._most(count, each)):
-            far = box_distance(tokens, rows, self.aspect)
+        order = 1e6 + scores(tokens, rows)  # what no box reaches comes last, at random
+        share = 1 - self.ratio[0] if self.inverse else self.ratio[1]
+        for number in reversed(range(math.ceil(3 * share / self.size))):  # thrice, as boxes overlap
+            far = box_distance(tokens, rows.fork(number), self.aspect)
             box = lowest(far, tokens.valid, tokens.owner, each)
-            order = torch.where(box & order.isinf(), number + far / (1 + far), order)  # by box, from its middle
-        order = torch.where(order.isinf(), 1e6 + scores(tokens, rows), order)
+            order = torch.where(box, number + far / (1 + far), order)  # box by box, each from its middle
         return lowest(order, tokens.valid, tokens.owner, count)
-
-    @staticmethod
-    def _most(count: Tensor, each: Tensor) -> int:
-        """How many boxes to lay: three times as many as would do side by side, as they overlap."""
-        return 3 * int((count / each).ceil().max())
 
 
 class ContextTargets:

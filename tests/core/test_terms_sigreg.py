@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def naive(z: Tensor, columns: Tensor) -> Tensor:
             real, imaginary = (t * x).cos().sum() / len(x), (t * x).sin().sum() / len(x)
             gauss = math.exp(-t * t / 2)
             values.append(((real - gauss) ** 2 + imaginary**2) * gauss)
-        area = sum((a + b) / 2 * 3 / 16 for a, b in zip(values, values[1:], strict=False))
+        area = sum((a + b) / 2 * 3 / 16 for a, b in pairwise(values))
         out.append(len(x) * area)
     return torch.stack(out).mean()
 
@@ -62,7 +63,7 @@ def test_collapse_to_a_point_in_closed_form() -> None:
     chosen = directions(4, 8, 0, torch.device("cpu"))
     ts = [k * 3 / 16 for k in range(17)]
     values = [(1 - math.exp(-t * t / 2)) ** 2 * math.exp(-t * t / 2) for t in ts]
-    area = 2 * sum((a + b) / 2 * 3 / 16 for a, b in zip(values, values[1:], strict=False))
+    area = 2 * sum((a + b) / 2 * 3 / 16 for a, b in pairwise(values))
     assert sigreg(torch.zeros(10, 4), chosen).item() == pytest.approx(10 * area, rel=1e-4)
 
 

@@ -48,9 +48,8 @@ def result_rows(result: Result) -> list[dict[str, str]]:
         for row in result.rows:
             if row.shots == shots:
                 cells.setdefault(row.features, {})[f"{row.probe} {row.metric}"] = figure(row)
-        lines += [
-            {"features": name, **labels, **{one: found.get(one, "") for one in columns}} for name, found in cells.items()
-        ]
+        for name, found in cells.items():
+            lines.append({"features": name, **labels, **{one: found.get(one, "") for one in columns}})
     return lines
 
 

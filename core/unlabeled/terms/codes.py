@@ -130,7 +130,8 @@ class DeepCluster(Term):
         z = torch.cat([F.normalize(self.projector(part).float(), dim=-1) for part in instances.split(ROWS)])
         self.projector.train(training)
         found = [
-            spherical_kmeans(z, min(self.clusters, len(z)), clock.step * self.heads + seed) for seed in range(self.heads)
+            spherical_kmeans(z, min(self.clusters, len(z)), clock.step * self.heads + seed)
+            for seed in range(self.heads)
         ]
         self.centres, self.assigned = (torch.stack(part) for part in zip(*found, strict=True))
 
