@@ -35,7 +35,8 @@ class CorruptMask:
         ratio = rows.fork("ratio").uniform(1, low=self.ratio[0], high=self.ratio[1])[:, 0]
         count = (ratio * valid).round().long().clamp(min=1)
         chosen = lowest(scores(tokens, rows), tokens.valid, tokens.owner, count)
-        source, across = strangers(tokens, rows.fork("source"), chosen, self.together)
+        partner = others(rows.fork("partner"), 1)[:, 0] if self.together and tokens.owner is None else None
+        source, across = strangers(tokens, rows.fork("source"), chosen, partner)
         changed = chosen & (_content(tokens, across)[source] != tokens.values).any(-1)
         return Hidden(torch.zeros_like(chosen), (changed,), source, across=across)
 
@@ -98,8 +99,9 @@ class MixMask:
         part = torch.maximum(part, 1 - part) if self.own else part
         share = part[owner]
         if tokens.owner is None:
-            source, across = strangers(tokens, draws, tokens.valid, together=True)
-            return Hidden(nothing, (nothing,), source, share, across, others(draws, 1)[:, 0], part)
+            partner = others(draws, 1)[:, 0]
+            source, across = strangers(tokens, draws, tokens.valid, partner)
+            return Hidden(nothing, (nothing,), source, share, across, partner, part)
         partner = _local_others(draws)
         sizes = torch.bincount(owner.flatten())
         order = owner.flatten().argsort(stable=True)

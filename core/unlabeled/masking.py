@@ -310,11 +310,11 @@ def others(draws: Draws, *shape: int) -> Tensor:
     return order[(place.view(-1, *[1] * len(shape)) + far) % G]
 
 
-def strangers(tokens: Tokens, rows: Draws, where: Tensor, together: bool = False) -> tuple[Tensor, bool]:
+def strangers(tokens: Tokens, rows: Draws, where: Tensor, partner: Tensor | None = None) -> tuple[Tensor, bool]:
     """Content from other samples: numbers of source tokens [B, N], and whether they count over all ranks.
 
-    At a place of `where` [B, N] it is the same place of another sample, each place of its own one unless `together`;
-    the own token where the other has none there. In flat storage, where places of two samples have nothing to do
+    At a place of `where` [B, N] it is the same place of another sample, of `partner` [B] or each place of one of its
+    own; the own token where the other has none there. In flat storage, where places of two samples have nothing to do
     with each other, it is any valid token of this rank's row.
     """
     B, N = tokens.valid.shape
@@ -326,7 +326,7 @@ def strangers(tokens: Tokens, rows: Draws, where: Tensor, together: bool = False
         return torch.where(where, valid[pick], own), False
     across = world() > 1
     own = own + rank() * B * N
-    row = others(rows, 1).expand(B, N) if together else others(rows, N)
+    row = others(rows, N) if partner is None else partner[:, None].expand(B, N)
     source = row * N + torch.arange(N, device=device)
     there = gather(tokens.valid.byte()).flatten()[source].bool()  # gloo gathers no bool
     return torch.where(where & there, source, own), across
