@@ -87,10 +87,14 @@ def refuse_view(view: View, method: Method, names: tuple[str, str] = ("", "")) -
         )
 
 
+def term_needs(name: str, registry: Registry) -> frozenset[str]:
+    """What a term asks for."""
+    return cast(type[Term], choose("term", name, registry.terms)).needs
+
+
 def method_needs(method: Method, registry: Registry) -> set[str]:
     """What a method asks of its encoder, mask and views; the words are those of `unlabeled.terms.base.Term.needs`."""
-    terms = [cast(type[Term], choose("term", part.name, registry.terms)) for part in method.terms]
-    needs = {need for term in terms for need in term.needs}
+    needs = {need for part in method.terms for need in term_needs(part.name, registry)}
     if method.hide is None:
         return needs
     mask = choose("mask", method.hide.name, registry.masks)

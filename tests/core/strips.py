@@ -60,7 +60,9 @@ class Strips(Reader):
 
 
 class Crops(View):
-    """Random crops (sample stage) and gain (batch stage)."""
+    """Random crops (sample stage) and gain (batch stage); knows the signal upside down."""
+
+    transforms = 2
 
     def __init__(self, facts: Facts, *, gain: float = 0.2):
         self.facts, self.gain = facts, gain
@@ -77,6 +79,14 @@ class Crops(View):
             return batch
         gain = 1 + self.gain * draws.normal(1).to(batch["signal"].device)
         return {**batch, "signal": batch["signal"] * gain}
+
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        return flip(batch, which)
+
+
+def flip(batch: Batch, which: Tensor) -> Batch:
+    """The signal with the other sign, where which is 1."""
+    return {**batch, "signal": torch.where(which[:, None] == 1, -batch["signal"], batch["signal"])}
 
 
 def pad(samples: Sequence[Sample]) -> Batch:

@@ -42,6 +42,12 @@ ROWS = {
         use("block", ratio=0.6, masks=2),
         Part("ema"),
     ),
+    "several, solved for": Method(
+        Views(global_=2),
+        (use("contrast", out=8), use("rebuild", depth=1), use("vicreg", hidden=8)),
+        use("block", ratio=0.6),
+        weights="pareto_unit",
+    ),
 }
 STEPS = 2
 GRADIENTS = [f"gradient {step}" for step in range(STEPS)]
@@ -56,7 +62,7 @@ def run(name: str, place: int = 0, ranks: int = 1) -> dict[str, Tensor]:
     """Two steps of a method on one rank's part: losses, averaged gradients, and all state after them."""
     row = ROWS[name]
     torch.manual_seed(1)
-    made = Objective(ToyEncoder(norm=True), row, core()).train()
+    made = Objective(ToyEncoder(norm=True), row, core(), transforms=2).train()
     weights = {key: weight for key, weight in made.named_parameters() if weight.requires_grad}
     optimizer = torch.optim.SGD(weights.values(), 0.05)
     out: dict[str, Tensor] = {}

@@ -28,7 +28,7 @@ START = Clock(step=0, steps=100, epoch_steps=10)
 
 
 def objective(row: Method, **options: bool) -> Objective:
-    return Objective(ToyEncoder(**options), row, core(), ("mine", "toy")).train()
+    return Objective(ToyEncoder(**options), row, core(), ("mine", "toy"), transforms=2).train()
 
 
 def learn(
@@ -108,7 +108,7 @@ class Dead(ToyEncoder):
 @pytest.mark.parametrize("name", INSTANCES)
 def test_zero_embeddings_are_finite(name: str) -> None:
     row = method(name)
-    made = Objective(Dead(), row, core())
+    made = Objective(Dead(), row, core(), transforms=2)
     loss = forward(made, views(row), START)["loss"]
     loss.backward()
     assert loss.isfinite()

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import ToyEncoder, compare, passes, slow, unit
+from toy import CLOCK, ToyEncoder, compare, passes, slow, unit
 from unlabeled.branches import Branch
 from unlabeled.errors import UserError
 from unlabeled.terms.base import Term
-from unlabeled.terms.regress import Regress, cosine_regression
+from unlabeled.terms.regress import Regress, cosine_regression, direct_weight
 
 
 def naive(predicted: list[Tensor], target: list[Tensor]) -> Tensor:
@@ -115,3 +115,83 @@ def test_one_sample_is_refused_by_name(branch: Branch) -> None:
     z = torch.randn(2, 1, 16)
     with pytest.raises(UserError, match=r"'regress'.*batch-size"):
         term(passes({"global": z}, branch, {"global": z} if branch == "ema" else None))
+
+
+def slow_weight(F: Tensor, floor: float) -> Tensor:
+    """Σⱼ (√(sⱼ/max s) + ε) uⱼuⱼᵀ over eigenpairs found by the general solver."""
+    s, U = torch.linalg.eig(F)
+    s, U = s.real, U.real
+    return sum(((s[j].clamp(min=0) / s.max()).sqrt() + floor) * torch.outer(U[:, j], U[:, j]) for j in range(len(s)))
+
+
+def direct(**options: float) -> Regress:
+    term = Regress(ToyEncoder(), hidden=7, out=5, direct=True, **options)
+    term.attach("ema")
+    return term
+
+
+def test_directpred_equals_the_naive_loss_and_its_gradients() -> None:
+    term = direct(floor=0.2)
+    theirs, before = torch.randn(2, 6, 16), torch.randn(2, 6, 16)
+    term(passes({"global": before}, "ema", {"global": theirs}))
+    term.after_step(CLOCK)
+
+    def expected(term: Term, inputs: list[Tensor]) -> Tensor:
+        z = torch.cat([slow(term.projector, view) for view in before.double()]).detach()
+        W = slow_weight(sum(torch.outer(row, row) for row in z) / len(z), 0.2)
+        goals = [slow(term.teacher_heads["projector"].module, view).detach() for view in theirs.double()]
+        return naive([slow(term.projector, view) @ W.T for view in inputs[0]], goals)
+
+    loss = lambda term, x: term(passes({"global": x[0]}, "ema", {"global": theirs}))["loss"]  # noqa: E731
+    compare(term, [torch.randn(2, 6, 16)], loss, expected, rtol=1e-3)
+
+
+def test_directpred_follows_its_inputs_once_a_step() -> None:
+    term = direct(decay=0.3)
+    F = torch.zeros(5, 5)
+    for _ in range(2):
+        found = []
+        for _ in range(3):  # micro-batches
+            z = torch.randn(2, 6, 16)
+            term(passes({"global": z}, "ema", {"global": z}))
+            rows = torch.cat([term.projector(view) for view in z]).detach()
+            found.append(torch.stack([torch.outer(row, row) for row in rows]).mean(0))
+            torch.testing.assert_close(term.predictor.correlation, F)
+        term.after_step(CLOCK)
+        F = 0.3 * F + 0.7 * torch.stack(found).mean(0)
+        torch.testing.assert_close(term.predictor.correlation, F)
+        torch.testing.assert_close(term.predictor.weight, slow_weight(F, 0.1), rtol=1e-3, atol=1e-4)
+    other = direct()
+    other.load_state_dict(term.state_dict())
+    assert torch.equal(other.predictor.weight, term.predictor.weight)
+
+
+def test_directpred_rests_in_eval_and_after_a_step_that_broke() -> None:
+    term = direct()
+    z = torch.randn(2, 6, 16)
+    term.eval()(passes({"global": z}, "ema", {"global": z}))
+    term.after_step(CLOCK)
+    term.train()(passes({"global": z * torch.nan}, "ema", {"global": z}))
+    term.after_step(CLOCK)
+    assert term.predictor.correlation.abs().max() == 0
+    torch.testing.assert_close(term.predictor.weight, torch.eye(5))
+
+
+def test_the_direct_predictor_of_known_correlations() -> None:
+    q, _ = torch.linalg.qr(torch.randn(4, 4))
+    s = torch.tensor([4.0, 1.0, 0.25, 0.0])
+    W = direct_weight(q * s @ q.T, 0.1)
+    torch.testing.assert_close(W, q * torch.tensor([1.1, 0.6, 0.35, 0.1]) @ q.T, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(direct_weight(100 * q * s @ q.T, 0.1), W, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(direct_weight(3 * torch.eye(4), 0.1), 1.1 * torch.eye(4))
+    torch.testing.assert_close(direct_weight(torch.zeros(4, 4), 0.1), torch.eye(4))
+
+
+def test_the_direct_predictor_has_nothing_to_learn() -> None:
+    term = direct()
+    assert not list(term.predictor.parameters())
+    z = torch.zeros(2, 6, 16, requires_grad=True)
+    for _ in range(2):
+        term(passes({"global": z}, "ema", {"global": z.detach()}))["loss"].backward()
+        term.after_step(CLOCK)
+    assert z.grad.isfinite().all()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unlabeled.branches import Branch, Passes, Teacher
-from unlabeled.collectives import batch_moments, world
+from unlabeled.collectives import batch_mean, batch_moments, mean_over_ranks, world
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
@@ -136,6 +136,20 @@ def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tens
         for at in range(0, len(rows[0]), step)
     ]
     return torch.cat(parts)
+
+
+@full_precision
+def variance_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
+    """mean relu(1 − std) and Σ_{i≠j} cov²/D of one view [M, D], unbiased, over the global batch."""
+    z = z.float()
+    M, D = z.shape
+    total = M * world()
+    z = z - batch_mean(z)
+    cov = mean_over_ranks(z.T @ z) * (world() / (total - 1))
+    variance = cov.diagonal()
+    hinge = torch.relu(1 - (variance + 1e-4).sqrt()).mean()
+    everything = torch.dot(cov.flatten(), cov.flatten())  # without a third matrix, which a square would be
+    return hinge, (everything - variance.square().sum()) / D
 
 
 @torch.no_grad()

@@ -18,19 +18,15 @@ from unlabeled.schedules import Clock
 from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
 
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
-ABSENT = -1e9  # the logit of an empty place; −inf would make the gradient of an empty queue NaN
 
 
 @full_precision
-def info_nce(
-    query: Tensor, key: Tensor, temperature: float, queue: Tensor | None = None, filled: Tensor | None = None
-) -> Tensor:
+def info_nce(query: Tensor, key: Tensor, temperature: float, queue: Tensor | None = None) -> Tensor:
     """−log exp(q̂ᵢ·k̂ᵢ/τ) / Σⱼ exp(q̂ᵢ·k̂ⱼ/τ), mean over i.
 
     Args:
         query, key: [M, D]; row i of both is of one sample.
         queue: [J, D] unit vectors, what j runs over beside the own key; None: the keys of the global batch.
-        filled: [] int64, how many of the queue's first rows count; None: all.
 
     Returns:
         [] this rank's share; the mean over ranks is the loss. Equal embeddings give the log of the number of keys.
@@ -38,48 +34,44 @@ def info_nce(
     q, k = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
     attract = (q * k).sum(-1) / temperature
     keys = gather(k) if queue is None else queue
-    empty = None if filled is None else _empty(len(keys), filled)
-    repel = by_rows(lambda rows: F.linear(rows, keys, empty).logsumexp(1), len(keys), CHUNK, q / temperature)
+    repel = by_rows(lambda rows: (rows @ keys.T).logsumexp(1), len(keys), CHUNK, q / temperature)
     return ((repel if queue is None else torch.logaddexp(attract, repel)) - attract).mean()
 
 
 @torch.no_grad()
 @full_precision
-def nearest(key: Tensor, queue: Tensor, filled: Tensor) -> Tensor:
-    """[M, D]: the nearest by angle of the queue's first `filled` rows; the key itself while there are none."""
-    empty = _empty(len(queue), filled)
-    at = by_rows(lambda rows: F.linear(rows, queue, empty).argmax(1), len(queue), CHUNK, key)
-    return torch.where(filled > 0, queue[at], key)
-
-
-def _empty(places: int, filled: Tensor) -> Tensor:
-    return torch.where(torch.arange(places, device=filled.device) < filled, 0.0, ABSENT)
+def nearest(key: Tensor, queue: Tensor) -> Tensor:
+    """[M, D]: the row of the queue [J, D] of unit vectors that is nearest by angle; the key itself where J is 0."""
+    if not len(queue):
+        return key
+    at = by_rows(lambda rows: (rows @ queue.T).argmax(1), len(queue), CHUNK, key)
+    return queue[at]
 
 
 class InfoNCE(Term):
     """Queries are projections (and predictions) of the student, keys are projections of the teacher.
 
     Every student view asks for every *other* teacher view. Where there is one view, of which the student does not see
-    all, the whole look asks for the student's (SCARF); with a queue it is the other way round, as in MoCo.
-    The loss is the mean over these pairs; MoCo v3 and NNCLR take both views' sum, MoCo v2 one pair only.
+    all, the whole look asks for the student's (SCARF), unless past keys take part.
+    The loss is the mean over these pairs; MoCo v3 takes their sum, MoCo v2 one of them.
 
     Args:
         temperature: τ.
         queue: how many past keys are the negatives, in place of the batch (MoCo v2); 0: none. Only rows that
             were filled count, so the first step has none.
-        neighbours: the key's nearest neighbour among the last `queue` keys, of the first view as in NNCLR's
-            algorithm, asks for the student's prediction among the batch's.
+        neighbours: how many past keys of the first view the key's nearest neighbour is sought among, which asks for
+            the student's prediction among the batch's in place of the key (NNCLR); 0: none.
         predictor: the student's projection goes through one more head.
         scaled: the loss × 2τ, which keeps its gradient's size whatever τ is (MoCo v3).
         layers: of the projector.
         expand: its hidden width over the encoder's; the predictor's is twice the encoder's.
         norm: batch norm between the projector's layers.
-        end_norm, predictor_end_norm: batch norm after the last layer of either head.
+        end_norm, predictor_norm: batch norm after the last layer of the projector, of the predictor.
     """
 
     needs = frozenset({"instances", "teacher"})
     tracked = ("projector",)
-    memory: Tensor  # [queue, out] unit vectors
+    memory: Tensor  # [queue or neighbours, out] unit vectors
     filled: Tensor  # [] int64
     pointer: Tensor  # [] int64
 
@@ -89,7 +81,7 @@ class InfoNCE(Term):
         *,
         temperature: float = 0.2,
         queue: int = 0,
-        neighbours: bool = False,
+        neighbours: int = 0,
         predictor: bool = False,
         scaled: bool = False,
         layers: int = 2,
@@ -97,17 +89,17 @@ class InfoNCE(Term):
         out: int = 128,
         norm: bool = True,
         end_norm: bool = False,
-        predictor_end_norm: bool = False,
+        predictor_norm: bool = False,
     ):
         super().__init__(encoder)
-        if neighbours and not queue:
-            raise UserError("infonce.neighbours are found in a queue: set infonce.queue above 0")
+        if queue and neighbours:
+            raise UserError("infonce keeps past keys as negatives or as neighbours: set queue or neighbours to 0")
         self.temperature, self.queue, self.neighbours, self.scaled = temperature, queue, neighbours, scaled
         hidden = [round(expand * encoder.width)] * (layers - 1)
         self.projector = head([encoder.width, *hidden, out], norm=norm, last_norm=end_norm)
         widths = [out, 2 * encoder.width, out]
-        self.predictor = head(widths, last_norm=predictor_end_norm) if predictor else nn.Identity()
-        self.register_buffer("memory", torch.zeros(queue, out))
+        self.predictor = head(widths, last_norm=predictor_norm) if predictor else nn.Identity()
+        self.register_buffer("memory", torch.zeros(queue or neighbours, out))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.pending: list[Tensor] = []  # keys of this step's micro-batches, of all ranks
@@ -120,28 +112,28 @@ class InfoNCE(Term):
         if not pairs:
             if not passes.masked():
                 raise UserError("term 'infonce' compares views and there is one, seen whole: set views.global=2")
-            pairs = [(queries[0], keys[0]) if self.queue else (keys[0], queries[0])]
+            pairs = [(queries[0], keys[0]) if len(self.memory) else (keys[0], queries[0])]
         loss = torch.stack([self._ask(*pair) for pair in pairs]).mean()
-        if self.queue and self.training:
+        if len(self.memory) and self.training:
             remembered = keys[:1] if self.neighbours else keys
             self.pending += [gather(F.normalize(view.detach(), dim=-1)) for view in remembered]
         return {"loss": 2 * self.temperature * loss if self.scaled else loss, "std": spread(z[0])}
 
     def _ask(self, query: Tensor, key: Tensor) -> Tensor:
+        past = self.memory[: int(self.filled)]
         if self.neighbours:
-            return info_nce(nearest(key, self.memory, self.filled), query, self.temperature)
-        if self.queue:
-            return info_nce(query, key, self.temperature, self.memory, self.filled)
-        return info_nce(query, key, self.temperature)
+            return info_nce(nearest(key, past), query, self.temperature)
+        return info_nce(query, key, self.temperature, past if self.queue else None)
 
     def after_step(self, clock: Clock) -> None:
         if not self.pending:
             return
-        keys = torch.cat(self.pending)[-self.queue :]
+        places = len(self.memory)
+        keys = torch.cat(self.pending)[-places:]
         self.pending.clear()
         good = keys.isfinite().all()  # a step that is skipped must leave nothing here
-        place = (self.pointer + torch.arange(len(keys), device=keys.device)) % self.queue
+        place = (self.pointer + torch.arange(len(keys), device=keys.device)) % places
         self.memory[place] = torch.where(good, keys, self.memory[place])
         count = good * len(keys)
-        self.pointer.add_(count).remainder_(self.queue)
-        self.filled.add_(count).clamp_(max=self.queue)
+        self.pointer.add_(count).remainder_(places)
+        self.filled.add_(count).clamp_(max=places)

@@ -35,7 +35,7 @@ def cosine_regression(predicted: list[Tensor], target: list[Tensor]) -> Tensor:
 
 
 @full_precision
-def correlation(z: Tensor) -> Tensor:
+def second_moment(z: Tensor) -> Tensor:
     """E[z zᵀ] [D, D] over the global batch, of [M, D] that are not centred."""
     return mean_over_ranks(z.T @ z / len(z))
 
@@ -53,7 +53,8 @@ def direct_weight(correlation: Tensor, floor: float) -> Tensor:
     s, U = torch.linalg.eigh(correlation)  # ascending
     s = s.clamp(min=0)
     p = (s / s[-1].clamp(min=torch.finfo(s.dtype).tiny)).sqrt() + floor
-    return U * torch.where(s[-1] > 0, p, 1) @ U.T
+    weight: Tensor = U * torch.where(s[-1] > 0, p, 1) @ U.T
+    return weight
 
 
 class DirectPredictor(nn.Module):
@@ -80,8 +81,8 @@ class DirectPredictor(nn.Module):
 
     @torch.no_grad()
     def collect(self, views: list[Tensor]) -> None:
-        """Note what a micro-batch's inputs [M, D] a view correlate like."""
-        now = correlation(torch.cat(views))
+        """Note the correlation of a micro-batch's inputs, [M, D] a view."""
+        now = second_moment(torch.cat(views))
         good = now.isfinite().all()  # a step that is skipped must not leave its NaN here
         self.pending += torch.where(good, now, 0)
         self.pending_count += good

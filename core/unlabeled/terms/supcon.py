@@ -38,8 +38,7 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     _, member, size = gather(labels).unique(return_inverse=True, return_counts=True)
     sums = z.new_zeros(len(size), z.shape[2]).index_add(0, member, everyone.sum(0))
     mine = member[samples]
-    positives = K * size[mine] - 1
-    attract = (z * (sums[mine] - z)).sum(-1) / positives / temperature  # [K, M]
+    attract: Tensor = (z * (sums[mine] - z)).sum(-1) / (K * size[mine] - 1) / temperature  # [K, M]
     everyone = everyone.flatten(0, 1)
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
 

@@ -7,24 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Passes
-from unlabeled.collectives import batch_mean, mean_over_ranks, world
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
-
-
-@full_precision
-def variance_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
-    """mean relu(1 − std) and Σ_{i≠j} cov²/D of one view [M, D], unbiased, over the global batch."""
-    z = z.float()
-    M, D = z.shape
-    total = M * world()
-    z = z - batch_mean(z)
-    cov = mean_over_ranks(z.T @ z) * (world() / (total - 1))
-    variance = cov.diagonal()
-    hinge = torch.relu(1 - (variance + 1e-4).sqrt()).mean()
-    everything = torch.dot(cov.flatten(), cov.flatten())  # without a third matrix, which a square would be
-    return hinge, (everything - variance.square().sum()) / D
+from unlabeled.terms.base import Term, need_batch, pairs_of, spread, variance_covariance
 
 
 class VICReg(Term):

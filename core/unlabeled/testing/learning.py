@@ -48,7 +48,7 @@ class Bout:
         self.who = f"encoder {names[1]!r} by method {names[0]!r}"
         self.row = row or config_from({"domain": registry.domain, "data": "", "method": names[0]}, registry).method
         self.registry, self.reader, self.view, self.indices = registry, reader, view, indices
-        make = partial(Objective, encoder, self.row, registry, names)
+        make = partial(Objective, encoder, self.row, registry, names, view.transforms)
         self.objective: Objective = attempt(make, "P4", self.who, "making the objective").train()
         self.objective.labels = torch.arange(len(reader)) % 2
         self.sweep = Sweep(encoder, reader, view, registry, indices, torch.device("cpu"))

@@ -61,6 +61,7 @@ PROMISES: dict[str, Promise] = {
     "V5": Promise("names and number of samples stay, views of one kind make one batch, nothing is infinite", "View"),
     "V6": Promise("a 'whole' view is the same whatever the draws", "Kind"),
     "V7": Promise("a view pickles, and its copy makes the same views", "View"),
+    "V8": Promise("transform 0 is the identity, all keep the form of a batch, row i goes by its own number", "View"),
     "P1": Promise("each reader reads an example that the plugin writes, four samples at least", "unlabeled_example"),
     "P2": Promise("a domain offers a reader, a view and an encoder", "unlabeled_encoders"),
     "P3": Promise("every encoder takes every kind of every view", "View"),

@@ -1,4 +1,4 @@
-"""check_view: the promises V1 … V7."""
+"""check_view: the promises V1 … V8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Collate = Callable[[Sequence[Sample]], Batch]
 
 
 def check_view(view: View, samples: Sequence[Sample], *, collate: Collate | None = None, name: str = "") -> None:
-    """Run the promises V1 … V7 of docs/plugins.md, for every kind of view.
+    """Run the promises V1 … V8 of docs/plugins.md, for every kind of view.
 
     Args:
         samples: two or more, as a reader reads them.
@@ -42,6 +42,8 @@ def check_view(view: View, samples: Sequence[Sample], *, collate: Collate | None
         _form(samples, made, joined, batch, kind, who)
         _pure(view, samples, batch, kind, keys, join, who)
         _rowwise(view, joined, batch, kind, keys, who)
+        if view.transforms and kind != "whole":
+            _transforms(view, batch, kind, len(keys), who)
     _whole(view, samples, keys, join, who)
 
 
@@ -123,6 +125,31 @@ def _rowwise(view: View, joined: Batch, batch: Batch, kind: Kind, keys: Tensor, 
         out = attempt(partial(view.batch, part, kind, draws), "V4", who, f"batch, rows {what},")
         words = unequal({name: value[chosen] for name, value in batch.items()}, out, close=True)
         expect(not words, "V4", who, f"kind {kind!r}, rows {what} ({chosen.tolist()}): {words}")
+
+
+def _transforms(view: View, batch: Batch, kind: Kind, count: int, who: str) -> None:
+    """V8: number 0 does nothing, others change no form, and each row goes by its own number."""
+    expect(view.transforms > 1, "V8", who, "it knows one transform, the identity: 0 says that it knows none")
+    before = kept(batch)
+    made = []
+    for number in range(view.transforms):
+        which = torch.full((count,), number)
+        out = attempt(partial(view.transform, batch, which), "V8", who, f"transform {number}, kind {kind!r},")
+        shapes = {name: tuple(value.shape) for name, value in out.items()}
+        expected = {name: tuple(value.shape) for name, value in batch.items()}
+        expect(shapes == expected, "V8", who, f"transform {number} makes {shapes} of {expected}")
+        made.append(out)
+    words = unequal(before, batch)
+    expect(not words, "V8", who, f"transform changed its batch: {words}")
+    words = unequal(batch, made[0])
+    expect(not words, "V8", who, f"transform 0 is not the identity: {words}")
+    expect(bool(unequal(made[0], made[-1])), "V8", who, f"transform {view.transforms - 1} is the identity too")
+    if all(rows(value, count) for value in batch.values()):
+        which = torch.arange(count) % view.transforms
+        mixed = view.transform(batch, which)
+        goal = {name: torch.stack([made[k][name][i] for i, k in enumerate(which.tolist())]) for name in batch}
+        words = unequal(goal, mixed, close=True)
+        expect(not words, "V8", who, f"rows do not go by their own numbers: {words}")
 
 
 def _whole(view: View, samples: Sequence[Sample], keys: Tensor, collate: Collate, who: str) -> None:

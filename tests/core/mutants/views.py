@@ -1,4 +1,4 @@
-"""Broken views: V1 … V7."""
+"""Broken views: V1 … V8."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from strips import Crops
+from strips import Crops, flip
 from unlabeled.contract import Batch, Kind, Sample
 from unlabeled.randomness import Draws
 
@@ -128,6 +128,36 @@ class Cut(Crops):
         return {**batch, "length": batch["length"] * 0} if kind == "local" else batch
 
 
+class NeverStill(Crops):
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        return flip(batch, 1 - which)
+
+
+class AllAlike(Crops):
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        return flip(batch, which[:1].expand_as(which))
+
+
+class NoTransform(Crops):
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        return batch
+
+
+class Shortens(Crops):
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        return {**batch, "signal": batch["signal"][:, :-1]} if which.any() else batch
+
+
+class TurnsInPlace(Crops):
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        batch["signal"][which == 1] *= -1
+        return dict(batch)
+
+
+class OneTransform(Crops):
+    transforms = 1
+
+
 VIEWS: list[tuple[str, type[Any], str]] = [
     ("V1", OwnGenerator, "differs at a second run with the same draws"),
     ("V1", Crashing, "batch, kind 'local', raises KeyError: 'wave'"),
@@ -147,4 +177,10 @@ VIEWS: list[tuple[str, type[Any], str]] = [
     ("V6", RandomWhole, "other draws make another 'whole' view"),
     ("V6", RandomWholeCrop, "other draws make another 'whole' view"),
     ("V7", NoPickle, "pickling raises"),
+    ("V8", NeverStill, "transform 0 is not the identity"),
+    ("V8", AllAlike, "rows do not go by their own numbers"),
+    ("V8", NoTransform, "is the identity too"),
+    ("V8", Shortens, "transform 1 makes"),
+    ("V8", TurnsInPlace, "transform changed its batch: 'signal'"),
+    ("V8", OneTransform, "knows one transform"),
 ]

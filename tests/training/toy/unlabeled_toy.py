@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unlabeled.contract import Batch, Encoded, Encoder, Facts, Kind, Reader, Sample, Tokens, View
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, Kind, Reader, Sample, Tokens, View
 from unlabeled.hookspecs import hookimpl
 from unlabeled.layers import Place, Trunk, mean_of
 from unlabeled.randomness import Draws
@@ -46,6 +46,10 @@ class Digits(Reader):
 
 
 class Noise(View):
+    """Pixels of noise; knows quarter turns."""
+
+    transforms = 4
+
     def __init__(self, facts: Facts, *, share: float = 0.3):
         self.share = share
 
@@ -55,6 +59,10 @@ class Noise(View):
         noise = draws.uniform(64)
         return {"pixels": torch.where(draws.chance(self.share, 64), noise, batch["pixels"])}
 
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        turned = [batch["pixels"].view(-1, 8, 8).rot90(k, (1, 2)).flatten(1) for k in range(4)]
+        return {"pixels": torch.stack(turned)[which, torch.arange(len(which))]}
+
 
 class Vit(Encoder):
     value_width, coord_width = 4, 2
@@ -62,7 +70,7 @@ class Vit(Encoder):
 
     def __init__(self, facts: Facts, *, width: int = 32, depth: int = 1, dropout: float = 0.1, explode: int = 0):
         super().__init__()
-        self.width, self.depth, self.explode, self.calls = width, depth, explode, 0
+        self.width, self.embed_width, self.depth, self.explode, self.calls = width, width, depth, explode, 0
         self.enter, self.place = nn.Linear(4, width), Place(2, width)
         self.trunk = Trunk(width, depth, dropout=dropout)
         line = torch.linspace(0, 1, 4)
@@ -73,9 +81,15 @@ class Vit(Encoder):
         valid = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
         return Tokens(patches, self.grid.expand(len(patches), -1, -1), valid, {})
 
-    def forward(self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0) -> Encoded:
+    def embed(self, tokens: Tokens) -> Tensor:
+        return self.enter(tokens.values)
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
-        x, kept = self.trunk(self.enter(tokens.values) + self.place(tokens.coords), keep, layers=layers)
+        x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
+        x, kept = self.trunk(x + self.place(tokens.coords), keep, layers=layers)
         self.calls += self.training
         if self.explode and self.calls >= self.explode:
             x = x * torch.nan
