@@ -39,18 +39,24 @@ def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
 @hookimpl
 def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.barlow import Barlow, MixedBarlow
+    from unlabeled.terms.capri import Capri
     from unlabeled.terms.cca import CCASSG, EYCCA
     from unlabeled.terms.codes import DeepCluster, SwAV
     from unlabeled.terms.contrast import Contrast
+    from unlabeled.terms.gram import Gram
     from unlabeled.terms.infonce import InfoNCE
-    from unlabeled.terms.latent import PredictLatent
+    from unlabeled.terms.latent import PredictLatent, RegressTokens
     from unlabeled.terms.koleo import KoLeo
+    from unlabeled.terms.mixture import Mixture
+    from unlabeled.terms.moved import DetectMoved
     from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
+    from unlabeled.terms.sie import SIE
     from unlabeled.terms.sigreg import SIGReg
     from unlabeled.terms.supcon import SupCon
     from unlabeled.terms.token_ids import TokenIds
+    from unlabeled.terms.transform import PredictTransform
     from unlabeled.terms.vicreg import VICReg
 
     return {
@@ -72,7 +78,14 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "koleo": KoLeo,
         "rebuild": Rebuild,
         "latent": PredictLatent,
+        "regress_tokens": RegressTokens,
         "token_ids": TokenIds,
+        "moved": DetectMoved,
+        "mixture": Mixture,
+        "capri": Capri,
+        "transform": PredictTransform,
+        "sie": SIE,
+        "gram": Gram,
     }
 
 

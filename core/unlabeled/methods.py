@@ -16,6 +16,8 @@ from unlabeled.errors import UserError, nearest
 Number = TypeVar("Number", int, float)
 Weight = float | Mapping[str, Any]
 """Of a term in the sum: a number, or a way from one to another over the run, {start: 0, end: 1, from: 0.1}."""
+Weights = Literal["fixed", "pareto", "pareto_unit"]
+"""Each term's own, or solved for at every step (see unlabeled.weights.Pareto)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Method:
     hide: Part | None = None  # what the student may not see; besides the mask's own options there are "masks", how
     # many masks share a teacher pass, and "in_place", whether hidden tokens stay as blanks that the encoder fills
     teacher: Part = Part("shared")  # "shared", "stop_gradient" or "ema" (momentum, end)
-    weights: Literal["fixed", "pareto"] = "fixed"  # the terms' own, or solved for at every step
+    weights: Weights = "fixed"
     keep: str = "student"  # which branch's encoder a run leaves behind: "student" or "teacher"
     training: Mapping[str, Any] = field(default_factory=dict)  # defaults for unlabeled.config.Training
     paper: str = ""
@@ -118,16 +120,18 @@ METHODS: dict[str, Method] = {
     "moco_v3": Method(
         views=Views(global_=2),
         teacher=use("ema", momentum=0.99, end=1.0),
-        terms=(use("infonce", predictor=True, scaled=True, layers=3, expand=2, out=256, end_norm=True, predictor_end_norm=True),),
+        terms=(
+            use(
+                "infonce", predictor=True, scaled=True, layers=3, expand=2, out=256, end_norm=True, predictor_norm=True
+            ),
+        ),
         paper="2104.02057",
         summary="predict a moving average's key of the other view among the batch's",
     ),
     "nnclr": Method(
         views=Views(global_=2),
         teacher=use("stop_gradient"),
-        terms=(
-            use("infonce", temperature=0.1, queue=98304, neighbours=True, predictor=True, layers=3, out=256, end_norm=True),
-        ),
+        terms=(use("infonce", temperature=0.1, neighbours=98304, predictor=True, layers=3, out=256, end_norm=True),),
         paper="2104.14548",
         summary="attract the nearest neighbour of the other view",
     ),
@@ -270,6 +274,46 @@ METHODS: dict[str, Method] = {
         paper="2301.08243",
         summary="predict a moving average's tokens of hidden blocks",
     ),
+    "rotation": Method(
+        views=Views(plain=1, transform=True),
+        terms=(use("transform"),),
+        paper="1803.07728",
+        summary="say in which of the known ways a sample was turned",
+    ),
+    "sie": Method(
+        views=Views(global_=2, transform=True),
+        terms=(use("sie"),),
+        paper="2302.10283",
+        summary="half invariant, half following the known transform",
+    ),
+    "vime": Method(
+        views=Views(plain=1),
+        hide=use("corrupt", ratio=0.3),
+        terms=(use("moved"), use("rebuild", weight=2.0, everywhere=True)),
+        paper="VIME, NeurIPS 2020",
+        summary="say which cells were exchanged, and what they held",
+    ),
+    "emix": Method(
+        views=Views(plain=1),
+        hide=use("mix", own=True),
+        terms=(use("mixture"),),
+        paper="2111.12062",
+        summary="find both parts of a mixture of token embeddings",
+    ),
+    "shed": Method(
+        views=Views(plain=1),
+        hide=use("shuffle", ratio=0.15),
+        terms=(use("moved"),),
+        paper="2111.12062",
+        summary="say which token embeddings changed places",
+    ),
+    "capri": Method(
+        views=Views(plain=1),
+        hide=use("random", ratio=0.5, in_place=True),
+        terms=(use("capri"),),
+        paper="DABS 2.0, 2023",
+        summary="find a blanked token's embedding among all blanked ones",
+    ),
     "tjepa": Method(
         views=Views(plain=1),
         hide=use("context_targets", targets=4, scale=(0.1, 0.4), context=(0.3, 0.9), shape="scattered"),
@@ -297,9 +341,9 @@ METHODS: dict[str, Method] = {
     ),
     "atst_frame": Method(
         views=Views(plain=1),
-        hide=use("block", ratio=0.65, size=0.05, in_place=True),
-        teacher=use("ema", momentum=0.99, end=1.0),
-        terms=(use("latent", depth=0, loss="cosine"),),
+        hide=use("block", ratio=0.65, size=0.02, in_place=True),
+        teacher=use("ema", momentum=0.997, end=1.0),
+        terms=(use("regress_tokens"),),
         keep="teacher",
         paper="2306.04186",
         summary="predict a moving average's frames of blanked blocks by cosine",

@@ -25,8 +25,8 @@ class Values:
 class Checkpoint(nn.Module):
     """Tokens as an earlier run's encoder sees them (HuBERT's second iteration, arXiv 2106.07447).
 
-    The encoder must be of the same kind and size as the one that is trained. Its weights become part of this run's
-    checkpoints, so that the earlier run is not needed to go on.
+    The encoder must be of the same kind and size as the one that is trained. The folder is needed whenever this run
+    starts or resumes; one that resumes goes on with the weights it started with, whatever the folder holds by then.
 
     Args:
         encoder: the one to be trained; its copy takes the weights.
@@ -34,7 +34,7 @@ class Checkpoint(nn.Module):
         layer: how many layers before the end; 0: the output.
 
     Raises:
-        UserError: no weights there, other shapes, or more layers than the encoder has.
+        UserError: no weights there, damaged ones, other shapes, or more layers than the encoder has.
     """
 
     def __init__(self, encoder: Encoder, *, run: str, layer: int = 0):
@@ -54,7 +54,9 @@ class Checkpoint(nn.Module):
         try:
             self.module.load_state_dict(load_file(path))
         except RuntimeError as error:
-            raise UserError(f"{path} holds another encoder's weights: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"{path} holds another encoder's weights: {_first(error)}") from None
+        except Exception as error:  # safetensors has its own error type
+            raise UserError(f"{path} is damaged ({_first(error)}); give another run") from None
 
     def train(self, mode: bool = True) -> Checkpoint:
         return super().train(False)
@@ -64,3 +66,7 @@ class Checkpoint(nn.Module):
         encoded = self.module(tokens, layers=self.layer)
         out: Tensor = encoded.layers[0] if self.layer else encoded.tokens
         return out
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import CLOCK, ToyEncoder, compare
+from toy import CLOCK, ToyEncoder, compare, keys, method
 from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import Hidden
+from unlabeled.objective import Objective
+from unlabeled.plugins import core
 from unlabeled.terms.base import Term
 from unlabeled.terms.rebuild import Rebuild, scaled_cosine
 
@@ -199,3 +201,75 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], word
 def test_a_linear_head_on_dropped_tokens_is_refused() -> None:
     with pytest.raises(UserError, match="in_place=true"):
         Rebuild(ToyEncoder(), depth=0)(masked(*scene()))
+
+
+def test_a_scaled_cosine_of_single_numbers_is_refused() -> None:
+    with pytest.raises(UserError, match="set it to mse"):
+        Rebuild(ToyEncoder(values=1), loss="scaled_cosine")
+
+
+def swapped(part: float) -> tuple[Passes, Tensor]:
+    """Passes whose hidden tokens show, for a part of them, other content; and where that is."""
+    latent, values, valid, hidden = scene()
+    shows = hidden & (torch.rand(hidden.shape) < part)
+    passes = masked(latent, values, valid, hidden & ~shows, (hidden,))
+    look = passes.student["plain"][0]
+    source = torch.where(shows, 0, torch.arange(hidden.numel()).view_as(hidden))
+    look = replace(look, hidden=replace(look.hidden, source=source))
+    return replace(passes, student={"plain": [look]}), shows
+
+
+def test_a_linear_head_reads_changed_tokens_but_no_dropped_ones() -> None:
+    term = Rebuild(ToyEncoder(), depth=0)
+    assert term(swapped(1.0)[0])["loss"] > 0
+    with pytest.raises(UserError, match="in_place=true"):
+        term(swapped(0.5)[0])
+
+
+def test_what_the_encoder_made_of_changed_tokens_is_hidden_again() -> None:
+    passes, shows = swapped(0.5)
+    assert shows.any()
+    look = passes.student["plain"][0]
+    term = Rebuild(ToyEncoder(), depth=1, loss="scaled_cosine")
+
+    def moved(at: Tensor) -> Tensor:
+        latent = look.latent + 7 * torch.randn(16) * at[..., None]
+        other = replace(look, encoded=Encoded(latent, look.encoded.instances))
+        return term(replace(passes, student={"plain": [other]}))["loss"]
+
+    before = term(passes)["loss"]
+    torch.testing.assert_close(moved(shows), before, rtol=0, atol=0)
+    assert (moved(look.seen & ~shows) - before).abs() > 1e-4
+
+
+def test_a_domains_own_content_goes_before_the_loss() -> None:
+    class Own:
+        width = 1
+
+        def loss(self, prediction: Tensor, tokens: Tokens) -> Tensor:
+            return prediction[..., 0] * 0 + 2
+
+    encoder = ToyEncoder()
+    encoder.content = Own()
+    for loss in ("l1", "scaled_cosine"):
+        assert Rebuild(encoder, loss=loss)(masked(*scene()))["loss"].item() == 2
+
+
+@pytest.mark.parametrize("name", ["simmim", "gmml", "maskfeat", "graphmae"])
+def test_rows_show_nothing_of_a_place_where_they_predict_it(name: str) -> None:
+    row = method(name)
+    made = Objective(ToyEncoder(), row, core()).eval()
+    batches = {"plain": {"x": torch.randn(64, 24, 3)}}
+    look = made.look(batches, keys(batches), CLOCK).student["plain"][0]
+    (wanted,) = look.hidden.targets
+    assert 0 < wanted.sum() < wanted.numel()
+    shown = torch.zeros_like(wanted)  # content of a predicted place that stands elsewhere
+    if look.hidden.source is not None:
+        own = torch.arange(wanted.numel()).view_as(wanted)
+        assert (look.hidden.hidden | (look.hidden.source != own))[wanted].all()
+        shown = (look.hidden.source != own) & wanted.flatten()[look.hidden.source]
+    clean = ~shown.any(1)
+    assert clean.any()
+    wrong = {"plain": {"x": batches["plain"]["x"] + 7 * wanted[..., None]}}
+    again = made.look(wrong, keys(batches), CLOCK).student["plain"][0]
+    torch.testing.assert_close(again.latent[clean], look.latent[clean], rtol=0, atol=0)

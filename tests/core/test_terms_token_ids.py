@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from toy import CLOCK, ToyEncoder, compare
@@ -16,8 +15,8 @@ from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import Hidden
-from unlabeled.targets import Checkpoint, Values
-from unlabeled.terms.token_ids import TokenIds
+from unlabeled.targets import Values
+from unlabeled.terms.token_ids import TokenIds, _some
 
 
 def tokens_of(values: Tensor) -> Tokens:
@@ -95,20 +94,74 @@ def test_equals_the_naive_loss_and_its_gradients() -> None:
     compare(term, [torch.randn(6, 10, 16)], lambda term, x: term(passes(x[0]))["loss"], naive)
 
 
-def test_the_checkpoint_target_is_the_earlier_encoder(tmp_path: Path) -> None:
-    first, second = ToyEncoder(), ToyEncoder()
-    (tmp_path / "encoder").mkdir()
-    save_file(first.state_dict(), tmp_path / "encoder" / "encoder.safetensors")
-    tokens = Blobs().batch
-    for run in (tmp_path, tmp_path / "encoder"):
-        torch.testing.assert_close(Checkpoint(second, run=str(run))(tokens), first.eval()(tokens).tokens)
-    layer = Checkpoint(second, run=str(tmp_path), layer=1)
-    torch.testing.assert_close(layer(tokens), first(tokens, layers=1).layers[0])
-    assert not any(weight.requires_grad for weight in layer.parameters())
-    assert not layer.train().module.training
-    with pytest.raises(UserError, match="no layer 2"):
-        Checkpoint(second, run=str(tmp_path), layer=2)
-    with pytest.raises(UserError, match="another encoder's weights"):
-        Checkpoint(ToyEncoder(width=8), run=str(tmp_path))
-    with pytest.raises(UserError, match="finds no encoder"):
-        Checkpoint(second, run=str(tmp_path / "nowhere"))
+def test_codes_beyond_the_clusters_take_no_part() -> None:
+    blobs, term = Blobs(), made(codes=7)
+    blobs.batch = tokens_of(blobs.points[blobs.which])
+    term.prepare(CLOCK, blobs)
+    latent, hidden = torch.randn(6, 10, 16), torch.rand(6, 10) < 0.5
+    look = Look(1, blobs.batch, Encoded(latent, latent.mean(1)), Hidden(hidden, (hidden,)), True)
+    passes = Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK)
+    before = term(passes)["loss"]
+    with torch.no_grad():
+        term.code[3:] = term.projector.bias  # a code that would attract
+    torch.testing.assert_close(term(passes)["loss"], before, rtol=0, atol=0)
+    with torch.no_grad():
+        term.code[:3] = 1.0
+    torch.testing.assert_close(term(passes)["loss"].item(), math.log(3))
+
+
+def test_a_predictor_sees_nothing_of_hidden_places() -> None:
+    blobs, term = Blobs(), made(depth=1)
+    term.prepare(CLOCK, blobs)
+    hidden = torch.rand(6, 10) < 0.5
+    latent = torch.randn(6, 10, 16)
+
+    def loss(latent: Tensor) -> Tensor:
+        look = Look(1, blobs.batch, Encoded(latent, latent.mean(1)), Hidden(hidden, (hidden,)))
+        return term(Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK))["loss"]
+
+    torch.testing.assert_close(loss(latent + 7 * hidden[..., None]), loss(latent), rtol=0, atol=0)
+    assert (loss(latent + 7 * torch.randn(6, 10, 16)) - loss(latent)).abs() > 1e-4
+
+
+def test_clusters_do_not_depend_on_batches_or_on_what_was_drawn_before() -> None:
+    blobs, whole = Blobs(), made()
+    whole.prepare(CLOCK, blobs)
+
+    class Parts(Blobs):
+        def tokens(self, samples: int) -> Iterator[Tokens]:
+            torch.rand(7)
+            yield from (tokens_of(part) for part in blobs.batch.values.split([1, 3, 2]))
+
+    parts = made()
+    parts.prepare(CLOCK, Parts())
+    torch.testing.assert_close(parts.centres, whole.centres)
+
+
+def test_the_sample_of_features_is_even_and_bounded() -> None:
+    parts = [torch.arange(start, start + 250.0)[:, None] for start in range(0, 1000, 250)]
+    some = _some(iter(parts), 200)
+    assert some.shape == (200, 1)
+    assert len(some.unique()) == 200
+    assert torch.histc(some, 4, 0, 1000).min() > 30
+    assert len((some % 10).unique()) == 10, "a stride would always take the same places of a sample"
+    assert torch.equal(_some(iter(parts), 1000), torch.cat(parts))
+    assert torch.equal(_some([torch.cat(parts)], 200), some)
+
+
+class Nobody(Blobs):
+    def tokens(self, samples: int) -> Iterator[Tokens]:
+        yield from ()
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        made(codes=1)
+    with pytest.raises(UserError, match="no sample"):
+        made().prepare(CLOCK, Nobody())
+    blobs, term = Blobs(), made()
+    term.prepare(CLOCK, blobs)
+    hidden = torch.rand(6, 10) < 0.5
+    look = Look(1, blobs.batch, Encoded(torch.randn(6, 10, 16), torch.randn(6, 16)), Hidden(hidden, (hidden,)))
+    with pytest.raises(UserError, match="in_place=true"):
+        term(Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK))

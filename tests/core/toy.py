@@ -23,7 +23,7 @@ SMALL: dict[str, dict[str, object]] = {
     "simclr": {"contrast.out": 16},
     "moco_v2": {"infonce.queue": 16, "infonce.out": 16},
     "moco_v3": {"infonce.out": 16},
-    "nnclr": {"infonce.queue": 16, "infonce.out": 16},
+    "nnclr": {"infonce.neighbours": 16, "infonce.out": 16},
     "scarf": {"infonce.out": 16},
     "supcon": {"supcon.out": 16},
     "cca_ssg": {},
@@ -55,9 +55,15 @@ SMALL: dict[str, dict[str, object]] = {
     "hubert": {"token_ids.target": "values", "token_ids.codes": 8, "token_ids.out": 16},
     "graphmae": {},
     "ijepa": {"latent.depth": 1},
+    "rotation": {},
+    "sie": {"sie.hidden": 16, "sie.out": 8},
+    "vime": {},
+    "emix": {"mixture.out": 16},
+    "shed": {},
+    "capri": {},
     "tjepa": {"latent.depth": 1},
     "data2vec": {"latent.depth": 1, "block.masks": 2},
-    "atst_frame": {},
+    "atst_frame": {"regress_tokens.hidden": 128, "regress_tokens.out": 16},
 }
 """Options that make the paper's methods small enough for a test."""
 

@@ -32,7 +32,8 @@ class Rebuild(Term):
     The loss is the encoder's own `content` loss where its domain has one (mixed columns), else `loss` on
     `tokens.values`, each token standardised on request where it has more than one value. MAE's decoder is 8 blocks
     of 512 beside a ViT-L of 1024; here `width` is half of the encoder's and `depth` 2 unless set. The decoder is
-    never shown what the encoder made of a wanted place: GraphMAE's re-masking is built in.
+    never shown what the encoder made of a wanted place: GraphMAE's re-masking is built in. GMML's code also puts
+    noise in place of tokens; here they always show another sample's.
 
     Args:
         width, depth: of the decoder; depth 0 is a linear head on the latents of the wanted places, which then
@@ -69,6 +70,10 @@ class Rebuild(Term):
         self.content: Content | None = None if target else encoder.content
         values = SquaredError(encoder.value_width, self.standardise)
         out = target.width if target else (encoder.content or values).width
+        if loss == "scaled_cosine" and out == 1 and self.content is None:
+            raise UserError(
+                "rebuild.loss=scaled_cosine compares directions and tokens here are one number: set it to mse"
+            )
         self.decoder: nn.Module = nn.Linear(encoder.width, out) if depth == 0 else _decoder(encoder, out, width, depth)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
@@ -83,7 +88,8 @@ class Rebuild(Term):
 
     def _predict(self, look: Look, wanted: Tensor) -> Tensor:
         if isinstance(self.decoder, nn.Linear):
-            if not look.in_place and look.hidden is not None and look.hidden.source is None:
+            assert look.hidden is not None
+            if not look.in_place and (look.hidden.source is None or bool(look.hidden.hidden.any())):
                 raise UserError(
                     "rebuild.depth=0 reads hidden places off the encoder, which drops them: hide in place "
                     "(in_place=true), or give rebuild a depth"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from unlabeled.schedules import Clock
 from unlabeled.terms.base import Survey, Term
 
 MOST = 100_000  # feature vectors that the clusters are fitted on
+NUMBERS = 1 << 27  # in all of them: half a gigabyte
 
 
 class TokenIds(Term):
@@ -71,8 +74,10 @@ class TokenIds(Term):
     def prepare(self, clock: Clock, survey: Survey) -> None:
         if int(self.count):
             return
-        features = torch.cat([self.target(tokens)[tokens.valid].float() for tokens in survey.tokens(self.samples)])
-        features = features[:: max(1, len(features) // MOST)]
+        features = _some(
+            (self.target(tokens)[tokens.valid].float() for tokens in survey.tokens(self.samples)),
+            min(MOST, NUMBERS // self.target.width),
+        )
         self.mean.copy_(features.mean(0))
         self.scale.copy_(features.std(0, correction=0).clamp(min=1e-6))
         features = (features - self.mean) / self.scale
@@ -89,13 +94,13 @@ class TokenIds(Term):
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses, right = [], []
-        codes = F.normalize(self.code, dim=-1)
+        codes = F.normalize(self.code[: int(self.count)].float(), dim=-1)
         for look, _ in passes.masked():
             assert look.hidden is not None
             ids = self.ids(look.tokens)
             for wanted in look.hidden.targets:
                 guess = F.normalize(self.projector(self._predict(look, wanted)).float(), dim=-1)
-                logits = guess @ codes.float().T / self.temperature
+                logits = guess @ codes.T / self.temperature
                 error = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view_as(ids)
                 losses.append(masked_mean(error, wanted))
                 right.append(masked_mean((logits.argmax(-1) == ids).float(), wanted))
@@ -111,6 +116,21 @@ class TokenIds(Term):
                 "(in_place=true), or give token_ids a depth"
             )
         return look.latent
+
+
+def _some(parts: Iterable[Tensor], most: int) -> Tensor:
+    """[at most `most`, C]: rows of all parts [n, C], each as likely to be chosen; no more than needed is ever held."""
+    chance = torch.Generator().manual_seed(0)
+    rows, order = torch.empty(0), torch.empty(0)
+    for part in parts:
+        rows = torch.cat([rows, part]) if len(rows) else part
+        order = torch.cat([order, torch.rand(len(part), generator=chance)])
+        if len(rows) > most:
+            stay = order.argsort()[:most].sort().values
+            rows, order = rows[stay.to(rows.device)], order[stay]
+    if not len(rows):
+        raise UserError("token_ids clusters features and could read no sample to take them from")
+    return rows
 
 
 def _clusters(features: Tensor, codes: int) -> Tensor:
