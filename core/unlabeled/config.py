@@ -1,6 +1,6 @@
 """A run as plain data: what config.yaml holds, flags set and Python passes are one and the same.
 
-domain, data, reader {name, options}, view {name, options}, encoder {name, options}, labels, method, training
+domain, data, reader {name, options}, view {name, options}, encoder {name, options}, init, labels, method, training
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from unlabeled.compose import CHOICES, composed, parts_from
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.methods import Method, Part, Views
 
@@ -30,12 +31,19 @@ class Training:
         accumulate: micro-batches a step; state (centres, teachers) still moves once a step.
         optimizer: adamw (arXiv 1711.05101) or lars (1708.03888).
         lr: peak learning rate at this batch size.
-        lr_end: the rate at the last step.
-        warmup: share of the steps over which the rate rises.
+        schedule: of the rate: cosine to the end; infinite (arXiv 2503.02844: a cosine to a constant rate, the constant,
+            and annealing at last); or constant. Runs of the latter two can be made longer.
+        lr_end: the rate at the last step; infinite: a tenth of the constant where this is 0, never reached.
+        lr_constant: infinite: the constant rate; none: 0.55 of lr (arXiv 2403.08763).
+        warmup: share of the steps over which the rate rises; from 1 on, a number of steps.
+        cooldown: infinite: share of the steps over which it falls to the constant; from 1 on, a number of steps.
+        anneal: infinite: share of the steps, the last ones, over which it falls to its end; 0: never.
         weight_decay: on matrices; never on norms, biases and other vectors.
         weight_decay_end: where a cosine takes the decay; none: it stays.
         beta2: AdamW's second-moment memory.
         clip: largest gradient norm; none: not clipped.
+        lora: rank of adapters on the encoder's linear layers, whose other weights stay as --init gave them; none: all
+            weights learn.
         precision: fp32, or bf16 autocast.
         compile: run the encoder through torch.compile.
         seed: of weights, order, views and masks.
@@ -57,12 +65,17 @@ class Training:
     accumulate: int = 1
     optimizer: Literal["adamw", "lars"] = "adamw"
     lr: float = 1e-3
+    schedule: Literal["cosine", "infinite", "constant"] = "cosine"
     lr_end: float = 0.0
+    lr_constant: float | None = None
     warmup: float = 0.1
+    cooldown: float = 0.3
+    anneal: float = 0.1
     weight_decay: float = 0.01
     weight_decay_end: float | None = None
     beta2: float = 0.999
     clip: float | None = None
+    lora: int | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     seed: int = 0
@@ -82,18 +95,28 @@ class Training:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{name} must be at least {bound}, not {getattr(self, name)}")
-        for name in ("steps", "health_every", "checkpoint_every"):
+        for name in ("steps", "health_every", "checkpoint_every", "lora"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
-        if self.lr <= 0:
-            raise UserError(f"lr must be above 0, not {self.lr}")
-        if not 0 <= self.warmup < 1:
-            raise UserError(f"warmup is a share of the run, from 0 to below 1, not {self.warmup}")
+        choose("schedule", self.schedule, {"cosine": 1, "infinite": 1, "constant": 1})
+        for name in ("lr", "lr_constant"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{name} must be above 0, not {value}")
+        for name in ("warmup", "cooldown"):
+            value = getattr(self, name)
+            if value < 0 or (value > 1 and value != int(value)):
+                raise UserError(f"{name} is a share of the run, from 0 to below 1, or a number of steps, not {value}")
+        if not 0 <= self.anneal <= 1:
+            raise UserError(f"anneal is a share of the run, from 0 to 1, not {self.anneal}")
 
 
 FREE_ON_RESUME = frozenset({"workers", "device", "log_every", "keep_checkpoints", "on_collapse", "tensorboard"})
 """What may change when a run goes on. The results do not depend on it (log_every only shapes the log)."""
+
+FREE_TO_LENGTHEN = frozenset({"steps", "epochs", "anneal"})
+"""What may also change where the schedule is not made for one length, as long as the rate does not jump."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,7 @@ class Config:
     reader: Named = Named()
     view: Named = Named()
     encoder: Named = Named()
+    init: str = ""  # where the encoder's weights come from: a run, a file, timm:NAME, torchvision:NAME, hf:ID
     labels: str = ""
     training: Training = Training()
 
@@ -142,6 +166,7 @@ class Config:
             "reader": self.reader.data(),
             "view": self.view.data(),
             "encoder": self.encoder.data(),
+            "init": self.init,
             "labels": self.labels,
             "method": {"name": self.method_name, **method_data(self.method)},
             "training": asdict(self.training),
@@ -153,48 +178,41 @@ def method_data(method: Method) -> dict[str, Any]:
 
     def part(one: Part) -> dict[str, Any]:
         options = {key: list(value) if isinstance(value, tuple) else value for key, value in one.options.items()}
-        return {"name": one.name, **options, **({"weight": one.weight} if one.weight != 1 else {})}
+        weight = dict(one.weight) if isinstance(one.weight, Mapping) else one.weight
+        return {"name": one.name, **options, **({"weight": weight} if weight != 1 else {})}
 
     views = {name.rstrip("_"): count for name, count in asdict(method.views).items() if count}
     data: dict[str, Any] = {"views": views, "teacher": part(method.teacher), "terms": [part(t) for t in method.terms]}
     if method.hide:
         data["hide"] = part(method.hide)
-    return {**data, "keep": method.keep} if method.keep != "student" else data
+    usual = {"weights": "fixed", "keep": "student"}
+    return data | {name: getattr(method, name) for name, value in usual.items() if getattr(method, name) != value}
 
 
 def method_from(data: Mapping[str, Any] | str, registry: Registry) -> tuple[str, Method]:
-    """A method by name, by name with `set: {part.option: value}`, or spelt out with views, teacher, hide, terms."""
-    if isinstance(data, str):
-        data = {"name": data}
-    name = str(data.get("name") or "custom")
-    if "terms" in data:
-        method = _spelt_out(data)
+    """A method and its name, as the command line, config.yaml and Python write it.
+
+    "dino" or {name: dino}: a row of the table. {terms: [...]}: one composed; what is left out, its terms say.
+    Both with {views, hide, teacher, weights, keep}, which replace the row's; {add: [...]}, more terms; and
+    {set: {part.option: value}}.
+
+    Raises:
+        UserError: there is no such row, term, choice or option; with the nearest names.
+    """
+    given: Mapping[str, Any] = {"name": data} if isinstance(data, str) else data
+    known = ["name", "terms", "add", "set", *CHOICES]
+    for key in given:
+        if key not in known:
+            raise UserError(f"a method has no {key!r}; {nearest(key, known)}")
+    added = parts_from(given.get("add") or ())
+    if "terms" in given:
+        base = Method(Views(), ())
+        added = (*parts_from(given["terms"] or ()), *added)
+        name = str(given.get("name") or "+".join(part.name for part in added))
     else:
-        method = choose("method", name, registry.methods)
-    return name, method.with_options(data.get("set") or {})
-
-
-def _spelt_out(data: Mapping[str, Any]) -> Method:
-    def part(value: Mapping[str, Any] | str) -> Part:
-        options = {"name": value} if isinstance(value, str) else dict(value)
-        name, weight = options.pop("name"), float(options.pop("weight", 1.0))
-        return Part(name, _tuples(options), weight)
-
-    unknown = set(data) - {"name", "views", "teacher", "hide", "terms", "keep", "set"}
-    if unknown:
-        raise UserError(f"a method has no {min(unknown)!r}; there are: views, teacher, hide, terms, keep, set")
-    views = {("global_" if kind == "global" else kind): count for kind, count in data["views"].items()}
-    return Method(
-        views=Views(**views),
-        terms=tuple(part(term) for term in data["terms"]),
-        hide=part(data["hide"]) if data.get("hide") else None,
-        teacher=part(data.get("teacher", "shared")),
-        keep=str(data.get("keep", "student")),
-    )
-
-
-def _tuples(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+        base = choose("method", str(given.get("name") or ""), registry.methods)
+        name = "+".join([str(given["name"]), *(part.name for part in added)])
+    return name, composed(base, given, added, registry).with_options(given.get("set") or {})
 
 
 def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
@@ -209,13 +227,11 @@ def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
             raise UserError(f"config has no {key!r}; {nearest(key, known)}")
     given = data.get("method")
     if not given:
-        raise UserError(f"no method chosen: give --method; {nearest('', registry.methods)}")
-    name, _ = method_from(given, registry)
-    layers = recipe_layers(name, given, registry)
+        raise UserError(f"no method chosen: give --method, or --term; {nearest('', registry.methods)}")
+    given = {"name": given} if isinstance(given, str) else given
+    layers = recipe_layers(given, registry)
     view = layers.pop("view", None)
-    options = {**layers.pop("set"), **({} if isinstance(given, str) else given.get("set") or {})}
-    spelt = isinstance(given, Mapping) and "terms" in given
-    name, method = method_from(given if spelt else {"name": name, "set": options}, registry)
+    name, method = method_from({**given, "set": {**layers.pop("set"), **(given.get("set") or {})}}, registry)
     training: dict[str, Any] = {**layers, **(data.get("training") or {})}
     names = [one.name for one in fields(Training)]
     for key in training:
@@ -229,26 +245,30 @@ def config_from(data: Mapping[str, Any], registry: Registry) -> Config:
         reader=Named.of(data.get("reader")),
         view=Named.of(data.get("view") or view),
         encoder=Named.of(data.get("encoder")),
+        init=str(data.get("init") or ""),
         labels=str(data.get("labels") or ""),
         training=Training(**training),
     )
 
 
-def recipe_layers(name: str, given: Mapping[str, Any] | str, registry: Registry) -> dict[str, Any]:
-    """Training defaults, "set" and "view": the method's own row, then the domain's recipes "default" and of that name.
+def recipe_layers(given: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Training defaults, "set" and "view": the method's own row, then the domain's recipes "default" and of that row.
 
-    Options of "default" that name a part which the method does not have are meant for other methods.
+    Options that name a part which the method does not have are meant for other methods. What is spelt out has none of
+    them: a whole method, or a choice in place of the row's.
     """
-    _, method = method_from(given, registry)
+    name, method = method_from(given, registry)
+    spelt = "terms" in given
     layers: dict[str, Any] = dict(method.training)
     options: dict[str, Any] = {}
-    parts = {part.name for part in (*method.terms, method.teacher, *([method.hide] if method.hide else []))} | {"views"}
-    for recipe in ("default", name):
+    chosen_by = {"hide": method.hide.name if method.hide else "", "teacher": method.teacher.name, "views": "views"}
+    parts = {term.name for term in method.terms} | {name for choice, name in chosen_by.items() if choice not in given}
+    for recipe in ("default", name if spelt else str(given["name"])):
         layer = dict(registry.recipes.get(recipe, {}))
         chosen = layer.pop("set", {})
         options |= {key: value for key, value in chosen.items() if key.partition(".")[0] in parts}
         layers |= layer
-    return {**layers, "set": options}
+    return {**layers, "set": {} if spelt else options}
 
 
 def load_config(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from unlabeled.collectives import gather
+from unlabeled.collectives import gather_uneven
 from unlabeled.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Alteration:
 
     def __call__(self, x: Tensor) -> Tensor:  # [B, N, E] -> [B, N, E]
         if self.source is not None:
-            pool = gather(x) if self.across else x
-            other = pool.flatten(0, 1)[self.source]
+            own = x.flatten(0, 1)
+            other = (gather_uneven(own) if self.across else own)[self.source]
             if self.share is not None:
                 other = torch.lerp(other, x, self.share[..., None].to(x.dtype))
             x = other
@@ -121,6 +121,7 @@ class Encoder(nn.Module):
     has_tokens: bool = True  # False: only `instances` mean something
     embed_width: int = 0  # E, of tokens at the mixing point; 0: there is none
     content: Content | None = None  # None: squared error on tokens.values
+    backbone: str = ""  # the submodule that is a timm, torchvision or Hugging Face model, for --init; "": there is none
 
     def tokenize(self, batch: Batch) -> Tokens:
         """Cut a batch. No weights, so that it is safe outside forward under DDP and FSDP2."""
@@ -174,7 +175,7 @@ class Reader:
         return None
 
     def labels(self, spec: str) -> np.ndarray[Any, Any]:
-        """A label per sample, for evaluation only."""
+        """A label per sample, for evaluation, and for terms that ask for labels."""
         raise UserError(f"this reader has no labels, so none called {spec!r}")
 
     def sees(self, spec: str) -> bool:

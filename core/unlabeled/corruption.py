@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlabeled.collectives import gather
+from unlabeled.collectives import gather_uneven
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import Hidden, Share, check_share, lowest, others, per_sample, places, rows_of, scores, strangers
@@ -59,17 +59,14 @@ class ShuffleMask:
         ratio = rows.fork("ratio").uniform(1, low=self.ratio[0], high=self.ratio[1])[:, 0]
         count = torch.minimum((ratio * valid).round().long().clamp(min=2), valid)
         chosen = lowest(scores(tokens, rows), tokens.valid, tokens.owner, torch.where(count > 1, count, 0))
-        order = scores(tokens, rows)[chosen].argsort()
-        mine = owner[chosen][order]
-        order = order[mine.argsort(stable=True)]  # chosen tokens by sample, in random order inside
-        mine = owner[chosen][order]
-        number = torch.arange(tokens.valid.numel(), device=owner.device).view_as(owner)
-        place = number[chosen][order]
-        first = torch.searchsorted(mine, mine)
-        last = torch.searchsorted(mine, mine, right=True) - 1
-        at = torch.arange(len(place), device=owner.device)
-        after = place[torch.where(at == last, first, at + 1)]
-        source = number.flatten().scatter(0, place, after).view_as(owner)
+        whose, score = owner.flatten(), scores(tokens, rows).flatten()
+        circle = chosen.flatten().nonzero()[:, 0]
+        circle = circle[score[circle].argsort(stable=True)]
+        circle = circle[whose[circle].argsort(stable=True)]  # sample by sample, in random order
+        mine = whose[circle]
+        after = torch.where(mine == mine.roll(-1), circle.roll(-1), circle[torch.searchsorted(mine, mine)])
+        number = torch.arange(len(whose), device=whose.device)
+        source = number.scatter(0, circle, after).view_as(owner)
         return Hidden(torch.zeros_like(chosen), (chosen,), source)
 
 
@@ -103,11 +100,9 @@ class MixMask:
             source, across = strangers(tokens, draws, tokens.valid, partner)
             return Hidden(nothing, (nothing,), source, share, across, partner, part)
         partner = _local_others(draws)
-        sizes = torch.bincount(owner.flatten())
-        order = owner.flatten().argsort(stable=True)
-        first = sizes.cumsum(0) - sizes
+        order, first = by_sample(owner)
         other = partner[owner]
-        source = order[first[other] + places(owner) % sizes[other]]
+        source = order[first[other] + places(owner) % torch.bincount(owner.flatten())[other]]
         return Hidden(nothing, (nothing,), source, share, partner=partner, part=part)
 
 
@@ -119,4 +114,5 @@ def _local_others(draws: Draws) -> Tensor:
 
 def _content(tokens: Tokens, across: bool) -> Tensor:
     """[tokens, V] of every rank where sources count over all of them."""
-    return (gather(tokens.values) if across else tokens.values).flatten(0, 1)
+    values = tokens.values.flatten(0, 1)
+    return gather_uneven(values) if across else values

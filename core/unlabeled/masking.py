@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from unlabeled.collectives import gather, rank, world
+from unlabeled.collectives import gather, gather_uneven, rank, world
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
@@ -75,28 +75,30 @@ def scores(tokens: Tokens, rows: Draws) -> Tensor:
     return rows.uniform_at(tokens.owner, places(tokens.owner))
 
 
-def places(owner: Tensor) -> Tensor:
-    """[B, N]: which of its sample's tokens each one is."""
-    order = owner.flatten().argsort(stable=True)
-    sizes = torch.bincount(owner.flatten())
-    first = (sizes.cumsum(0) - sizes)[owner.flatten()[order]]
+def by_sample(owner: Tensor, score: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Numbers of all tokens, sample by sample, as they lie or by rising score [B, N]; and where each sample begins."""
+    whose = owner.flatten()
+    order = torch.arange(len(whose), device=owner.device) if score is None else score.flatten().argsort(stable=True)
+    sizes = torch.bincount(whose)
+    return order[whose[order].argsort(stable=True)], sizes.cumsum(0) - sizes
+
+
+def places(owner: Tensor, score: Tensor | None = None) -> Tensor:
+    """[B, N]: which of its sample's tokens each one is, as they lie or by rising score [B, N]."""
+    order, first = by_sample(owner, score)
     place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) - first
-    return place.view_as(owner)
+    place[order] = torch.arange(len(order), device=order.device)
+    return place.view_as(owner) - first[owner]
 
 
 def lowest(score: Tensor, eligible: Tensor, owner: Tensor | None, count: Tensor) -> Tensor:
     """[B, N] bool: the `count` [samples] eligible tokens with the lowest score [B, N] of each sample."""
     score = score.masked_fill(~eligible, math.inf)
-    if owner is None:
-        return (score.argsort(dim=1, stable=True).argsort(dim=1) < count[:, None]) & eligible
-    by_score = score.flatten().argsort(stable=True)
-    order = by_score[owner.flatten()[by_score].argsort(stable=True)]  # by sample, then by score
-    sizes = torch.bincount(owner.flatten(), minlength=len(count))
-    first = (sizes.cumsum(0) - sizes)[owner.flatten()[order]]
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=order.device) - first
-    return (place < count[owner.flatten()]).view_as(score) & eligible
+    if owner is not None:
+        return (places(owner, score) < count[owner]) & eligible
+    order = score.argsort(dim=1, stable=True)
+    early = torch.arange(score.shape[1], device=score.device) < count[:, None]
+    return torch.zeros_like(eligible).scatter(1, order, early) & eligible
 
 
 def check_share(name: str, value: Share, most: float = _BELOW_ONE) -> tuple[float, float]:
@@ -219,15 +221,28 @@ class BlockMask(_Chosen):
         """[B, N] bool: boxes that cover `count` [samples] tokens of each sample."""
         if self.size is None:
             return lowest(box_distance(tokens, rows, self.aspect), tokens.valid, tokens.owner, count)
-        _, valid = per_sample(tokens)
-        each = (self.size * valid).round().long().clamp(min=1)
-        order = 1e6 + scores(tokens, rows)  # what no box reaches comes last, at random
         share = 1 - self.ratio[0] if self.inverse else self.ratio[1]
-        for number in reversed(range(math.ceil(3 * share / self.size))):  # thrice, as boxes overlap
-            far = box_distance(tokens, rows.fork(number), self.aspect)
-            box = lowest(far, tokens.valid, tokens.owner, each)
-            order = torch.where(box, number + far / (1 + far), order)  # box by box, each from its middle
+        boxes = math.ceil(3 * share / self.size)  # thrice what is needed, as they overlap
+        many, chance = _copies(tokens, rows, boxes)
+        far = box_distance(many, chance, self.aspect)
+        _, valid = per_sample(many)
+        each = (self.size * valid).round().long().clamp(min=1)
+        box = lowest(far, many.valid, many.owner, each).unflatten(0, (boxes, -1))
+        turn = torch.arange(boxes, device=far.device)[:, None, None] + (far / (1 + far)).unflatten(0, (boxes, -1))
+        never = boxes + scores(tokens, rows)  # what no box reaches comes last, at random
+        order = torch.where(box, turn, never).amin(0)  # box by box, each from its middle
         return lowest(order, tokens.valid, tokens.owner, count)
+
+
+def _copies(tokens: Tokens, rows: Draws, count: int) -> tuple[Tokens, Draws]:
+    """The places of every sample `count` times over, each time with chance of its own."""
+    B, N, P = tokens.coords.shape
+    coords, valid = tokens.coords.repeat(count, 1, 1), tokens.valid.repeat(count, 1)
+    owner = None
+    if tokens.owner is not None:
+        shift = torch.arange(count, device=valid.device).repeat_interleave(B)[:, None] * len(rows)
+        owner = tokens.owner.repeat(count, 1) + shift
+    return Tokens(coords, coords, valid, {}, owner), Draws(rows.fork("copies").bits(count).T.flatten())
 
 
 class ContextTargets:
@@ -282,14 +297,15 @@ def box_distance(tokens: Tokens, rows: Draws, aspect: float) -> Tensor:
     """[B, N] Chebyshev distance of tokens to a random valid token of their sample, sides stretched up to aspect."""
     P = tokens.coords.shape[2]
     owner, valid = per_sample(tokens)
-    seed = lowest(scores(tokens, rows), tokens.valid, tokens.owner, torch.ones_like(valid))
+    score = scores(tokens, rows)
+    middle = lowest(score, tokens.valid, tokens.owner, torch.ones_like(valid))
     centre = torch.zeros(len(valid), P, dtype=tokens.coords.dtype, device=tokens.coords.device)
-    centre.index_add_(0, owner[seed], tokens.coords[seed])
-    stretch = (rows.uniform(P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()  # [samples, P]
-    if P == 1:
-        stretch = torch.ones_like(stretch)
-    far = ((tokens.coords - centre[owner]).abs() * stretch[owner]).amax(-1)
-    return far + 1e-6 * scores(tokens, rows)  # ties, on a grid the rule, fall at random
+    centre[owner[middle]] = tokens.coords[middle]
+    far = (tokens.coords - centre[owner]).abs()
+    if P > 1:
+        stretch = (rows.uniform(P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()  # [samples, P]
+        far = far * stretch[owner]
+    return far.amax(-1) + 1e-5 * score  # ties, on a grid the rule, fall at random
 
 
 # ---- content from elsewhere
@@ -315,18 +331,27 @@ def strangers(tokens: Tokens, rows: Draws, where: Tensor, partner: Tensor | None
 
     At a place of `where` [B, N] it is the same place of another sample, of `partner` [B] or each place of one of its
     own; the own token where the other has none there. In flat storage, where places of two samples have nothing to do
-    with each other, it is any valid token of this rank's row.
+    with each other, it is any other valid token of this rank's row; so it is where there is no other sample.
     """
     B, N = tokens.valid.shape
+    if tokens.owner is not None or (partner is None and B * world() == 1):
+        return _anyone(tokens, rows, where), False
     device = tokens.valid.device
-    own = torch.arange(B * N, device=device).view(B, N)
-    if tokens.owner is not None:
-        valid = tokens.valid.flatten().nonzero()[:, 0]
-        pick = (scores(tokens, rows) * len(valid)).long()
-        return torch.where(where, valid[pick], own), False
-    across = world() > 1
-    own = own + rank() * B * N
-    row = others(rows, N) if partner is None else partner[:, None].expand(B, N)
-    source = row * N + torch.arange(N, device=device)
-    there = gather(tokens.valid.byte()).flatten()[source].bool()  # gloo gathers no bool
-    return torch.where(where & there, source, own), across
+    lengths = gather(torch.full((B,), N, device=device))  # ranks may pad to different ones
+    first = lengths.cumsum(0) - lengths  # [G], number of each row's first token, counted over all ranks
+    place = torch.arange(N, device=device)
+    own = first[rank() * B :][:B, None] + place
+    row = others(rows, N) if partner is None else partner[:, None]
+    everyone = gather_uneven(tokens.valid.flatten().byte())  # gloo gathers no bool
+    source = torch.where(place < lengths[row], first[row] + place, own)
+    return torch.where(where & everyone[source].bool(), source, own), world() > 1
+
+
+def _anyone(tokens: Tokens, rows: Draws, where: Tensor) -> Tensor:
+    """[B, N] at a place of `where` (all valid) the number of any other valid token, by a step round all of them."""
+    valid = tokens.valid.flatten()
+    number = valid.nonzero()[:, 0]
+    step = 1 + (scores(tokens, rows) * (len(number) - 1)).long().flatten()
+    at = ((valid.cumsum(0) - 1) + step) % max(len(number), 1)
+    own = torch.arange(len(valid), device=valid.device)
+    return torch.where(where.flatten(), number[at], own).view_as(where)

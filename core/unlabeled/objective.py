@@ -18,9 +18,10 @@ from unlabeled.masking import Hidden, Mask
 from unlabeled.methods import Method, Part
 from unlabeled.plugins import Registry, core
 from unlabeled.randomness import Draws
-from unlabeled.refusal import method_needs, refuse
+from unlabeled.refusal import method_needs, refuse, term_needs
 from unlabeled.schedules import Clock, cosine
 from unlabeled.terms.base import Survey, Term
+from unlabeled.weights import weigher
 
 
 class Objective(nn.Module):
@@ -30,7 +31,14 @@ class Objective(nn.Module):
         UserError: the encoder cannot do what the method needs; both are named, and a way out.
     """
 
-    def __init__(self, encoder: Encoder, method: Method, registry: Registry, names: tuple[str, str] = ("", "")):
+    def __init__(
+        self,
+        encoder: Encoder,
+        method: Method,
+        registry: Registry,
+        names: tuple[str, str] = ("", ""),
+        transforms: int = 0,
+    ):
         super().__init__()
         refuse(encoder, method, registry, names)
         self.method = method
@@ -46,10 +54,12 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict()
         for number, part in enumerate(method.terms):
             options = _resolved(part, self.encoder, registry, names)
+            if "transforms" in term_needs(part.name, registry):
+                options.setdefault("transforms", transforms)
             term: Term = registry.make("term", part.name, self.encoder, **options)
             term.attach(self.branch)
             self.terms[part.name if part.name not in self.terms else f"{part.name}{number}"] = term
-        self.weights = [part.weight for part in method.terms]
+        self.weigh = weigher(method, list(self.terms), self.encoder)
         self.labels: Tensor | None = None  # int64 [samples of the reader], for terms that need them; see class_numbers
         self._each = tuple(cast(Term, term) for term in self.terms.values())  # a tuple is not registered again
         self._needs = method_needs(method, registry)
@@ -76,16 +86,15 @@ class Objective(nn.Module):
         """
         passes = self.look(views, keys, clock, samples, transforms)
         out: dict[str, Tensor] = {}
-        total: Tensor | None = None
-        for (name, term), weight in zip(self.terms.items(), self.weights, strict=True):
+        losses: dict[str, Tensor] = {}
+        for name, term in self.terms.items():
             parts = term(passes)
-            loss = parts.pop("loss")
-            total = weight * loss if total is None else total + weight * loss
+            losses[name] = parts.pop("loss")
             out |= {f"{name}/{part}": value.detach() for part, value in parts.items()}
             if len(self.terms) > 1:
-                out[f"{name}/loss"] = loss.detach()
-        assert total is not None, "a method has terms"
-        return {"loss": total, **out}
+                out[f"{name}/loss"] = losses[name].detach()
+        total, moved = self.weigh(losses, clock)
+        return {"loss": total, **out, **moved}
 
     def look(
         self,

@@ -39,3 +39,25 @@ def warmup_cosine(step: int, steps: int, peak: float, warmup: int, end: float = 
     if step < warmup:
         return peak * (step + 1) / warmup
     return cosine(step - warmup, steps - warmup, peak, end)
+
+
+def infinite(
+    step: int, steps: int, peak: float, constant: float, end: float, warmup: int, cooldown: int, anneal: int
+) -> float:
+    """Warm-up to peak, cosine to a constant, the constant, and exponentially to `end` at last (arXiv 2503.02844).
+
+    Up to the annealing nothing depends on `steps`, so that a run can be made longer. Without a cool-down the warm-up
+    leads to the constant, and without either the constant comes first: that is how a later stage goes on.
+
+    Args:
+        warmup, cooldown, anneal: lengths of phases in steps; the first two come first where they leave too little.
+        end: above 0.
+    """
+    if step < warmup:
+        return (peak if cooldown else constant) * (step + 1) / warmup
+    if step < warmup + cooldown:
+        return cosine(step - warmup, cooldown, peak, constant)
+    start = max(steps - anneal, warmup + cooldown)
+    if step <= start or start >= steps:
+        return constant
+    return constant * math.exp(math.log(end / constant) * min((step - start) / (steps - start), 1.0))

@@ -40,6 +40,9 @@ LEVELS: dict[str, int] = {
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
     "branches": 3,
+    "weights": 3,
+    "compose": 3,
+    "lora": 3,
     "terms": 4,
     "builtin": 5,
     "plugins": 6,

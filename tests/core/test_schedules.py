@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unlabeled.schedules import Clock, cosine, linear, warmup_cosine
+from unlabeled.schedules import Clock, cosine, infinite, linear, warmup_cosine
 
 
 def test_cosine() -> None:
@@ -30,6 +30,13 @@ def test_warmup_cosine() -> None:
     assert values[10:] == sorted(values[10:], reverse=True)
     assert warmup_cosine(0, 100, 2.0, 0) == 2.0
     assert warmup_cosine(7, 8, 2.0, 8) == 2.0, "a run that is all warm-up"
+
+
+def test_infinite_without_room_for_the_annealing() -> None:
+    values = [infinite(step, 8, 2.0, 1.0, 0.1, 4, 4, 2) for step in range(10)]
+    assert values[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert values[4] == 2.0
+    assert values[8:] == [1.0, 1.0]
 
 
 def test_clock() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from conftest_training import metrics
 from unlabeled.config import Training
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
-from unlabeled.training.optim import LARS, make_optimizer, set_rates
+from unlabeled.training.optim import LARS, in_steps, learning_rate, make_optimizer, set_rates
 from unlabeled.training.pretrain import pretrain
 
 
@@ -65,6 +66,45 @@ def test_rates_follow_the_clock() -> None:
     assert (decays[0], decays[50], decays[100]) == pytest.approx((0.04, 0.22, 0.4))
 
 
+def rates_of(steps: int, **options: object) -> list[float]:
+    training = in_steps(Training(lr=2.0, **options), steps)  # type: ignore[arg-type]
+    return [learning_rate(training, Clock(step, steps, 10)) for step in range(steps + 1)]
+
+
+def test_the_infinite_schedule_has_its_four_phases() -> None:
+    rates = rates_of(100, schedule="infinite", warmup=0.1, cooldown=0.3, anneal=0.2, lr_constant=1.0, lr_end=0.1)
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert rates[10] == 2.0
+    assert rates[25] == pytest.approx(1.5), "half of the cosine"
+    assert rates[40:81] == [1.0] * 41
+    assert rates[90] == pytest.approx(0.1**0.5), "half of an exponential"
+    assert rates[100] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_infinite_schedule_has_the_papers_figures() -> None:
+    rates = rates_of(100, schedule="infinite", anneal=1.0)
+    assert rates[40] == pytest.approx(2 * 0.55), "the annealing waits for the first phases"
+    assert rates[100] == pytest.approx(2 * 0.055)
+
+
+def test_before_the_annealing_the_length_of_a_run_does_not_matter() -> None:
+    for schedule in ("infinite", "constant"):
+        first = in_steps(Training(lr=2.0, schedule=schedule, anneal=0.0), 100)
+        assert (first.warmup, first.cooldown) == (10, 30)
+        longer = replace(first, anneal=0.1)
+        assert in_steps(longer, 1000) == longer
+        for step in range(0, 100, 3):
+            assert learning_rate(first, Clock(step, 100, 10)) == learning_rate(longer, Clock(step, 1000, 10))
+
+
+def test_a_later_stage_goes_on_from_the_constant() -> None:
+    assert rates_of(10, schedule="infinite", warmup=0, cooldown=0, anneal=0) == [1.1] * 11
+    assert rates_of(10, schedule="infinite", warmup=5, cooldown=0, anneal=0)[4:] == pytest.approx([1.1] * 7)
+    assert rates_of(4, schedule="constant", warmup=2) == [1.0, 2.0, 2.0, 2.0, 2.0]
+    assert rates_of(4, schedule="constant", warmup=0) == [2.0] * 5
+
+
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     """SGD would move by lr × clip at most; with LARS on a bias alone that is exact, so the whole run is compared."""
     small = {"steps": 6, "batch_size": 64, "log_every": 1, "quiet": True, "encoder": {"name": "vit", "dropout": 0.0}}
@@ -90,7 +130,12 @@ def test_compiled_encoders_train_as_plain_ones(tmp_path: Path) -> None:
     ("wrong", "sentence"),
     [
         ({"lr": 0.0}, "lr must be above 0"),
-        ({"warmup": 1.0}, "warmup is a share"),
+        ({"warmup": 1.5}, "warmup is a share"),
+        ({"cooldown": -0.1}, "cooldown is a share"),
+        ({"anneal": 2.0}, "anneal is a share"),
+        ({"lr_constant": 0.0}, "lr_constant must be above 0"),
+        ({"lora": 0}, "lora must be at least 1"),
+        ({"schedule": "cosin"}, "no schedule is called 'cosin'; did you mean cosine"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],

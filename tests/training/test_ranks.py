@@ -19,11 +19,13 @@ def torchrun(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.parametrize("method", ["byol", "mae"])
+@pytest.mark.parametrize(
+    "method", ["--method byol", "--method mae", "--term contrast --term rebuild --weights pareto_unit"]
+)
 def test_two_ranks_are_one(method: str, tmp_path: Path) -> None:
-    done = torchrun(2, "--method", method, "--out", str(tmp_path / "two"))
+    done = torchrun(2, *method.split(), "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
-    one = [sys.executable, "-m", "unlabeled.cli.main", *LINE, "--method", method, "--out", str(tmp_path / "one")]
+    one = [sys.executable, "-m", "unlabeled.cli.main", *LINE, *method.split(), "--out", str(tmp_path / "one")]
     subprocess.run(one, env=environment(), check=True, capture_output=True, timeout=200)
     single, double = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(single) == len(double) == 13

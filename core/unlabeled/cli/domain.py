@@ -8,8 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unlabeled.cli.flags import Parser, factory_of, normalise, options_of, plain, take_settings, value_of
-from unlabeled.config import Config, Training, config_from, load_config, recipe_layers
+from unlabeled.cli.flags import (
+    COMPOSE,
+    Parser,
+    factory_of,
+    normalise,
+    options_of,
+    plain,
+    take_choices,
+    take_settings,
+    value_of,
+)
+from unlabeled.config import Config, Training, config_from, load_config, method_from, recipe_layers
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError, nearest
 from unlabeled.plugins import Registry
@@ -74,17 +84,13 @@ def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Confi
     Later ones win: the method's row, the domain's recipes, the config file (or the resumed run's), flags.
     """
     argv, settings = take_settings(normalise(arguments))
-    base = _base(argv)
-    given = base.get("method") or {}
-    name = value_of(argv, "--method.name")
-    if name:
-        given = {"name": name}
+    argv, choices = take_choices(argv)
+    base = _base(registry, argv)
+    given = _method(base.get("method"), value_of(argv, "--method.name"), choices, settings)
     asks_help = "--help" in argv or "-h" in argv
     if not given and not asks_help:
-        raise UserError(f"no method chosen: give --method; {nearest('', registry.methods)}")
-    if settings:
-        given = {**given, "set": {**(given.get("set") or {}), **settings}} if isinstance(given, dict) else given
-    layers = recipe_layers(name or str(given.get("name") or "custom"), given, registry) if given else {}
+        raise UserError(f"no method chosen: give --method, or --term; {nearest('', registry.methods)}")
+    layers = recipe_layers(given, registry) if given else {}
     layers.pop("set", None)
     view = layers.pop("view", None)
     base = {**base, "view": base.get("view") or view}
@@ -93,8 +99,8 @@ def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Confi
     data = flags.pop("data") or base.get("data")
     if not data:
         raise UserError(f"no data given: unlabeled {registry.domain} pretrain DATA --method ...")
-    out = flags.pop("out") or _fresh(registry.domain or "", str(given.get("name") or "custom"))
-    resume = flags.pop("resume")
+    out = flags.pop("out") or _fresh(registry.domain or "", method_from(given, registry)[0])
+    resume, init = flags.pop("resume"), flags.pop("init") or base.get("init")
     reader_name, reader = factory_of(registry, "reader", value_of(argv, "--reader.name") or _name(base, "reader"))
     sections: dict[str, Any] = {
         "domain": registry.domain,
@@ -103,21 +109,42 @@ def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Confi
         "reader": {"name": reader_name, **{option: flags[option] for option in options_of(reader)}},
         "view": flags["view"],
         "encoder": flags["encoder"],
+        "labels": flags.pop("labels") or base.get("labels"),
+        "init": _absolute(init) if init else "",
         "training": {field: flags[field] for field in options_of(Training)},
     }
     return config_from(sections, registry), out, resume
 
 
-def _base(argv: Sequence[str]) -> dict[str, Any]:
-    """What flags start from: the resumed run's configuration, or a config file."""
+def _method(base: Any, name: str | None, choices: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The method that flags describe: a row or the base's with choices replaced and terms added, or terms alone."""
+    given: dict[str, Any] = {"name": base} if isinstance(base, str) else dict(base or {})
+    given = {"name": name} if name else given
+    terms = choices.pop("terms", [])
+    if given:
+        given |= {**choices, "add": [*(given.get("add") or []), *terms]}
+    elif terms:
+        given = {"terms": terms, **choices}
+    return {**given, "set": {**(given.get("set") or {}), **settings}} if given else {}
+
+
+def _base(registry: Registry, argv: Sequence[str]) -> dict[str, Any]:
+    """What flags start from: the resumed run's configuration, or a config file; the encoder of --init RUN."""
+    from unlabeled.saved import describe
     from unlabeled.training.folder import RunFolder
 
-    out, file = value_of(argv, "--out"), value_of(argv, "--config")
+    out, file, init = value_of(argv, "--out"), value_of(argv, "--config"), value_of(argv, "--init")
     if "--resume" in argv:
         if not out:
             raise UserError("--resume goes on with the run in --out; say which")
         return RunFolder(out).read_config()
-    return load_config(Path(file)) if file else {}
+    base = load_config(Path(file)) if file else {}
+    init = init or str(base.get("init") or "")
+    if init and Path(init).is_dir():
+        saved = describe(init)
+        _same_domain(registry, saved.domain, init)
+        base = {"encoder": saved.encoder.data(), **base}
+    return base
 
 
 def _pretrain_parser(registry: Registry, argv: Sequence[str], base: dict[str, Any], layers: dict[str, Any]) -> Parser:
@@ -128,6 +155,10 @@ def _pretrain_parser(registry: Registry, argv: Sequence[str], base: dict[str, An
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--config", help="a config.yaml to start from; flags win over it")
     parser.add_argument("--set", metavar="PART.OPTION=VALUE", help="an option of the method, any number of times")
+    for flag, (form, says) in COMPOSE.items():
+        parser.add_argument(flag, metavar=form, help=says)
+    parser.add_argument("--labels", help="the label that a method which learns from labels is told")
+    parser.add_argument("--init", help="start from a run, a weights file, timm:NAME, torchvision:NAME or hf:ID")
     reader_name, reader = factory_of(registry, "reader", value_of(argv, "--reader.name") or _name(base, "reader"))
     parser.add_argument("--reader.name", default=reader_name, help=f"one of: {', '.join(registry.readers)}")
     parser.add_factory(reader, None, set())

@@ -22,13 +22,13 @@ from unlabeled.plugins import Registry
 
 GIVEN_BY_THE_CORE = {"facts", "source"}
 COMPOSE = {
-    "--term": "NAME:OPTION=VALUE,...",
-    "--hide": "MASK:OPTION=VALUE,...",
-    "--teacher": "NAME:OPTION=VALUE,...",
-    "--views": "KIND=COUNT,...",
-    "--weights": "fixed or pareto",
+    "--term": ("NAME:OPTION=VALUE,...", "a term of the method, or one more, any number of times"),
+    "--hide": ("MASK:OPTION=VALUE,...", "what the student may not see"),
+    "--teacher": ("NAME:OPTION=VALUE,...", "shared, stop_gradient or ema"),
+    "--views": ("KIND=COUNT,...", "how many views a step sees: global=2,local=4"),
+    "--weights": ("HOW", "fixed, or solved for at every step: pareto, pareto_unit"),
 }
-"""Flags that compose a method, and what each is followed by."""
+"""Flags that compose a method, what each is followed by, and what it is."""
 
 
 class Parser(ArgumentParser):
@@ -172,7 +172,7 @@ def take_choices(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             continue
         text = value if equals else next(parts, "")
         if not text or text.startswith("--"):
-            raise UserError(f"{flag} wants {COMPOSE[flag]}")
+            raise UserError(f"{flag} wants {COMPOSE[flag][0]}")
         if name == "term":
             choices.setdefault("terms", []).append(text)
         else:

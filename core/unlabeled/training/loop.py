@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from unlabeled.data.batches import Batches, Order, Step, close, finish, held_out
 from unlabeled.data.quarantine import Quarantine
 from unlabeled.embedding import Sweep, encode, whole_batches
 from unlabeled.errors import UserError
+from unlabeled.lora import merged
 from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
-from unlabeled.refusal import refuse_view
+from unlabeled.refusal import method_needs, refuse_view
 from unlabeled.report.map import Source
 from unlabeled.report.write import write_at_end
 from unlabeled.saved import save_encoder
@@ -29,7 +30,7 @@ from unlabeled.training import checkpoint
 from unlabeled.training.distributed import all_ranks, any_rank, wrap
 from unlabeled.training.folder import RunFolder
 from unlabeled.training.health import Alarm, measure
-from unlabeled.training.optim import make_optimizer, set_rates
+from unlabeled.training.optim import in_steps, make_optimizer, set_rates
 from unlabeled.training.progress import Progress
 from unlabeled.training.signals import Stopper
 
@@ -60,18 +61,18 @@ class Run:
         device: torch.device,
         quiet: bool = False,
     ):
-        self.config, self.training = config, config.training
         self.registry, self.reader, self.view = registry, reader, view
         self.folder, self.device = folder, device
-        training, self.held_out = held_out(reader, self.training.health_samples, self.training.seed)
-        self.order = Order(
-            training, self.training.batch_size, self.training.seed, self.training.accumulate, world(), rank()
-        )
-        self.steps = total_steps(self.training, self.order.epoch_steps)
+        given = config.training
+        training, self.held_out = held_out(reader, given.health_samples, given.seed)
+        self.order = Order(training, given.batch_size, given.seed, given.accumulate, world(), rank())
+        self.steps = total_steps(given, self.order.epoch_steps)
+        self.training = in_steps(given, self.steps)
+        self.config = replace(config, training=self.training)
         names = (config.method_name, config.encoder.name or "")
         refuse_view(view, config.method, (names[0], config.view.name or ""))
-        self.objective = Objective(encoder, config.method, registry, names)
-        self.objective.labels = class_numbers(reader, config.labels, device) if config.labels else None
+        self.objective = Objective(encoder, config.method, registry, names, view.transforms)
+        self.objective.labels = _labels(config, registry, reader, device)
         self.objective.to(device).train()
         self.module: nn.Module = wrap(self.objective)
         if self.training.compile:
@@ -288,7 +289,25 @@ class Run:
 
     def _save_encoder(self) -> None:
         facts: Facts = self.reader.facts
-        save_encoder(self.folder.encoder, self.objective.best_encoder(), self.config, facts, self.step)
+        save_encoder(self.folder.encoder, merged(self.objective.best_encoder()), self.config, facts, self.step)
+
+
+def _labels(config: Config, registry: Registry, reader: Reader, device: torch.device) -> Tensor | None:
+    """Class numbers, for a method that learns from labels.
+
+    Raises:
+        UserError: none are named, or the encoder would see them.
+    """
+    if "labels" not in method_needs(config.method, registry):
+        return None
+    if not config.labels:
+        raise UserError(f"method {config.method_name!r} learns from labels: say which with --labels COLUMN")
+    if reader.sees(config.labels):
+        raise UserError(
+            f"method {config.method_name!r} learns from {config.labels!r}, which the encoder sees: "
+            f"leave it out of the inputs (--exclude {config.labels})"
+        )
+    return class_numbers(reader, config.labels, device)
 
 
 class Meter:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unlabeled.config import Training
-from unlabeled.schedules import Clock, cosine, warmup_cosine
+from unlabeled.schedules import Clock, cosine, infinite, warmup_cosine
 
 
 class LARS(torch.optim.Optimizer):
@@ -59,10 +60,36 @@ def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, training.beta2), fused=True)
 
 
+def learning_rate(training: Training, clock: Clock) -> float:
+    """The rate of a step."""
+    warm, cool = _length(training.warmup, clock.steps), _length(training.cooldown, clock.steps)
+    if training.schedule == "constant":
+        return training.lr * min((clock.step + 1) / warm, 1.0) if warm else training.lr
+    if training.schedule == "cosine":
+        return warmup_cosine(clock.step, clock.steps, training.lr, warm, training.lr_end)
+    constant = 0.55 * training.lr if training.lr_constant is None else training.lr_constant
+    end, last = training.lr_end or constant / 10, round(training.anneal * clock.steps)
+    return infinite(clock.step, clock.steps, training.lr, constant, end, warm, cool, last)
+
+
+def _length(share: float, steps: int) -> int:
+    """Of a phase in steps, from a share of the run or a number of them."""
+    return round(share * steps) if share < 1 else int(share)
+
+
+def in_steps(training: Training, steps: int) -> Training:
+    """Training whose first phases are numbers of steps, where the schedule is not made for one length.
+
+    So they stay where they are when a run is made longer.
+    """
+    if training.schedule == "cosine":
+        return training
+    return replace(training, warmup=_length(training.warmup, steps), cooldown=_length(training.cooldown, steps))
+
+
 def set_rates(optimizer: torch.optim.Optimizer, training: Training, clock: Clock) -> float:
     """Set this step's learning rate and weight decay; returns the rate."""
-    warm = round(training.warmup * clock.steps)
-    rate = warmup_cosine(clock.step, clock.steps, training.lr, warm, training.lr_end)
+    rate = learning_rate(training, clock)
     end = training.weight_decay if training.weight_decay_end is None else training.weight_decay_end
     decay = cosine(clock.step, clock.steps, training.weight_decay, end)
     for group in optimizer.param_groups:

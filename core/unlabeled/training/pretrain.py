@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,24 +12,41 @@ import torch
 
 from unlabeled import plugins
 from unlabeled.collectives import rank, world
-from unlabeled.config import FREE_ON_RESUME, Config, Named, config_from, with_training
-from unlabeled.contract import Encoder, Reader, View
+from unlabeled.config import (
+    FREE_ON_RESUME,
+    FREE_TO_LENGTHEN,
+    Config,
+    Named,
+    Training,
+    config_from,
+    method_data,
+    total_steps,
+    with_training,
+)
+from unlabeled.contract import Encoder, Facts, Reader, View
 from unlabeled.errors import UserError
+from unlabeled.lora import adapt
+from unlabeled.methods import Method
 from unlabeled.plugins import Registry
+from unlabeled.schedules import Clock
 from unlabeled.training.distributed import pick_device, processes
 from unlabeled.training.folder import RunFolder
+from unlabeled.training.initial import initialise, run_of
 from unlabeled.training.loop import Outcome, Run
+from unlabeled.training.optim import learning_rate
 
 
 def pretrain(
     domain: str,
     data: str | Path,
-    method: str | Mapping[str, Any],
+    method: str | Mapping[str, Any] | Method,
     *,
     out: str | Path,
     reader: Mapping[str, Any] | str | None = None,
     view: Mapping[str, Any] | str | None = None,
     encoder: Mapping[str, Any] | str | None = None,
+    init: str | Path = "",
+    labels: str = "",
     resume: bool = False,
     quiet: bool = False,
     **training: Any,
@@ -38,9 +56,12 @@ def pretrain(
     Args:
         domain: an installed domain.
         data: what the domain's reader takes.
-        method: a name from `unlabeled methods`, or a mapping as in config.yaml.
+        method: a name from `unlabeled methods`, a Method, or a mapping as in config.yaml; {"terms": ["contrast",
+            "rebuild"]} is enough of one.
         out: the run's folder.
         reader, view, encoder: a name, or a mapping with options; none is the domain's default.
+        init: what the encoder's weights come from: a run, a file, timm:NAME, torchvision:NAME, hf:ID; "": chance.
+        labels: what the reader calls the labels, for methods that learn from them.
         resume: go on with the run in `out`.
         quiet: print nothing.
         training: fields of unlabeled.config.Training.
@@ -49,7 +70,8 @@ def pretrain(
         UserError: anything that the caller can mend.
     """
     parts = {"reader": reader, "view": view, "encoder": encoder}
-    plain = {"domain": domain, "data": str(data), "method": method, "training": training, **parts}
+    plain = {"domain": domain, "data": str(data), "method": method, "training": training, "init": str(init), **parts}
+    plain |= {"labels": labels, "method": method_data(method) if isinstance(method, Method) else method}
     return run(config_from(plain, plugins.load(domain)), RunFolder(out), resume=resume, quiet=quiet)
 
 
@@ -67,12 +89,15 @@ def run(config: Config, folder: RunFolder, *, resume: bool = False, quiet: bool 
 def _prepare(config: Config, folder: RunFolder, device: torch.device, resume: bool, quiet: bool) -> Run:
     """Everything up to the first step: data, encoder, and the checkpoint where there is one."""
     registry = plugins.load(config.domain)
+    before, samples = config.training, 0
+    facts: Facts | None = None
     if resume:
+        before = config_from(folder.read_config(), registry).training
         config = _resumable(config, folder)
         samples, facts = folder.read_facts()
-    reader: Reader = registry.make(
-        "reader", config.reader.name, config.data, facts=facts if resume else None, **config.reader.options
-    )
+    else:
+        config, facts = _inherited(config)
+    reader: Reader = registry.make("reader", config.reader.name, config.data, facts=facts, **config.reader.options)
     if resume and len(reader) != samples:
         raise UserError(
             f"{config.data} has {len(reader)} samples and had {samples} when the run in {folder.path} began: "
@@ -80,14 +105,64 @@ def _prepare(config: Config, folder: RunFolder, device: torch.device, resume: bo
         )
     config = _fitting(_named(config, registry), reader, quiet)
     encoder, view = _make(config, registry, reader)
+    _start_from(encoder, config, resume and folder.last_checkpoint() is not None, quiet)
     torch.manual_seed(config.training.seed)
     prepared = Run(config, registry, reader, view, encoder, folder, device, quiet)
     if resume:
         prepared.restore()
+        _lengthen(prepared, before)
     elif rank() == 0:
-        folder.start(config, reader.facts, len(reader))
+        folder.start(prepared.config, reader.facts, len(reader))
     _notices(reader, quiet)
     return prepared
+
+
+def _inherited(config: Config) -> tuple[Config, Facts | None]:
+    """The configuration with the encoder of the run that it starts from, where none is chosen, and that run's facts.
+
+    Raises:
+        UserError: the run is of another domain.
+    """
+    saved = run_of(config.init)
+    if saved is None:
+        return config, None
+    if saved.domain != config.domain:
+        raise UserError(f"--init {config.init} holds an encoder of domain {saved.domain!r}, not {config.domain!r}")
+    return (config if config.encoder.name else replace(config, encoder=saved.encoder)), saved.facts
+
+
+def _start_from(encoder: Encoder, config: Config, restored: bool, quiet: bool) -> None:
+    """Give an encoder its first weights, where no checkpoint will, and its adapters."""
+    if config.init and not restored:
+        note = initialise(encoder, config.init)
+        if not quiet and rank() == 0:
+            print(f"note: {note}")
+    if config.training.lora is not None:
+        if not config.init:
+            raise UserError("--lora adapts a trained encoder: add --init, or leave --lora out")
+        adapt(encoder, config.training.lora)
+
+
+def _lengthen(prepared: Run, before: Training) -> None:
+    """Where a resumed run was given another length or annealing, see to it that its rate does not jump.
+
+    Raises:
+        UserError: it would, since the run was annealing; or the run is past its new end.
+    """
+    now, step, epoch = prepared.training, prepared.step, prepared.order.epoch_steps
+    steps = total_steps(before, epoch)
+    if (prepared.steps, now.anneal) == (steps, before.anneal):
+        return
+    if step > prepared.steps:
+        raise UserError(f"the run in {prepared.folder.path} is at step {step}, past {prepared.steps}: ask for more")
+    rates = learning_rate(before, Clock(step, steps, epoch)), learning_rate(now, Clock(step, prepared.steps, epoch))
+    if not math.isclose(*rates, rel_tol=1e-6):
+        raise UserError(
+            f"at step {step} of the run in {prepared.folder.path} the learning rate is {rates[0]:.3g} and would become "
+            f"{rates[1]:.3g}: go on from an earlier checkpoint, by removing the later ones from a copy of the run"
+        )
+    if rank() == 0:
+        prepared.config.save(prepared.folder.config)
 
 
 def _make(config: Config, registry: Registry, reader: Reader) -> tuple[Encoder, View]:
@@ -142,11 +217,13 @@ def _resumable(config: Config, folder: RunFolder) -> Config:
     """
     before = folder.read_config()
     now = config.as_data()
+    fixed = before["training"].get("schedule", "cosine") == "cosine"
+    free = FREE_ON_RESUME if fixed else FREE_ON_RESUME | FREE_TO_LENGTHEN
     for section, value in before.items():
         new: Any = now.get(section)
         if section == "training":
             for name, old in value.items():
-                if name not in FREE_ON_RESUME and new[name] != old and not _shrunk(name, old, new[name]):
+                if name not in free and new[name] != old and not _same(name, old, new[name]):
                     raise UserError(_differs(f"--{name.replace('_', '-')} {old}", new[name], folder))
         elif isinstance(value, dict) and section != "method":
             if Named.of(value).name != (new["name"] or Named.of(value).name):
@@ -156,13 +233,12 @@ def _resumable(config: Config, folder: RunFolder) -> Config:
         elif _plain(value) != _plain(new):
             raise UserError(_differs(f"{section} {_name(value)}", _name(new), folder))
     registry = plugins.load(config.domain)
-    free = {name: getattr(config.training, name) for name in FREE_ON_RESUME}
-    return with_training(config_from(before, registry), **free)
+    return with_training(config_from(before, registry), **{name: getattr(config.training, name) for name in free})
 
 
-def _shrunk(name: str, old: Any, new: Any) -> bool:
-    """A batch size that the data made smaller at the start is no difference."""
-    return name == "batch_size" and old < new
+def _same(name: str, old: Any, new: Any) -> bool:
+    """A batch size that the data made smaller at the start is no difference, nor a share that became steps there."""
+    return (name == "batch_size" and old < new) or (name in ("warmup", "cooldown") and new < 1 <= old)
 
 
 def _plain(value: Any) -> Any:
