@@ -1,0 +1,46 @@
+"""Configurations that suit graphs, from the papers of the methods; none of them chosen by test labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    # An epoch of a graph that is taken whole is one step.
+    "default": {"epochs": 200, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.0, "warmup": 0.0},
+    # CCA-SSG, arXiv 2106.12484, on Cora: a constant rate, edges .4, features .1, no head.
+    "cca_ssg": {"epochs": 50, "lr_end": 1e-3, "view": {"name": "drop", "edges": 0.4, "features": 0.1}},
+    # GRACE, arXiv 2006.04131: NT-Xent on nodes.
+    "simclr": {
+        "lr": 5e-4,
+        "weight_decay": 1e-5,
+        "view": {"name": "drop", "edges": 0.3, "features": 0.3},
+        "set": {"contrast.temperature": 0.4},
+    },
+    # BGRL, arXiv 2102.06514.
+    "byol": {
+        "lr": 5e-4,
+        "weight_decay": 1e-5,
+        "warmup": 0.1,
+        "view": {"name": "drop", "edges": 0.3, "features": 0.3},
+        "set": {"regress.predictor_hidden": 512},
+    },
+    # GraphMAE, arXiv 2205.10803, on Cora: --encoder gat; its decoder is as wide as the encoder.
+    "graphmae": {"epochs": 1500, "weight_decay": 2e-4, "set": {"rebuild.width": 512}},
+    "graphmae2": {"epochs": 1000, "set": {"rebuild.width": 512}},
+    "mae": {"weight_decay": 0.0, "beta2": 0.999, "set": {"random.ratio": 0.5}},
+    # Nodes near in coords are alike in structure, not neighbours: targets are scattered.
+    "ijepa": {
+        "weight_decay": 0.0,
+        "weight_decay_end": None,
+        "set": {"context_targets.shape": "scattered"},
+    },
+    # Nodes of one graph are no samples with tokens of their own.
+    "data2vec": {"set": {"latent.summary": 0.0}},
+    # Prototypes in proportion to the classes of graphs, and few local views, each of which is a copy of the graph.
+    "dino": {
+        "weight_decay": 0.0,
+        "weight_decay_end": None,
+        "set": {"prototypes.prototypes": 256, "ema.momentum": 0.99, "views.local": 2},
+    },
+}
