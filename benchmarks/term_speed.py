@@ -30,10 +30,12 @@ from torch import Tensor, nn
 from unlabeled.branches import Teacher, follow
 from unlabeled.cli.tables import markdown
 from unlabeled.layers import Trunk
+from unlabeled.sinkhorn import sinkhorn
 from unlabeled.terms.barlow import redundancy
+from unlabeled.terms.base import distillation, variance_covariance
 from unlabeled.terms.contrast import nt_xent
-from unlabeled.terms.prototypes import distillation
-from unlabeled.terms.vicreg import variance_covariance
+from unlabeled.terms.koleo import koleo
+from unlabeled.terms.sigreg import directions, sigreg
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MOST = 8e9  # bytes: larger comparisons are left out, and said
@@ -65,6 +67,23 @@ def pairs(rows: int, width: int, device: torch.device) -> Iterator[Pair]:
     dino = lightly.DINOLoss(width, warmup_teacher_temp=0.04, teacher_temp=0.04).to(device)
     centre = torch.zeros(width, device=device)
     yield Pair("DINO", lambda a, b: _dino(a, b, centre), lambda a, b: dino([b.detach(), a.detach()], [b, a]), "neither")
+    theirs = lightly.KoLeoLoss()
+    swav = lightly.SwaVLoss().to(device)
+    yield Pair("SwAV (K = D)", _swav, lambda a, b: swav([F.normalize(a, dim=1), F.normalize(b, dim=1)], []), "neither")
+    yield Pair("KoLeo", lambda a, b: koleo(a) + koleo(b), lambda a, b: theirs(a) + theirs(b), "rows")
+    gauss = lightly.SIGReg(num_vectors=256).to(device)
+    chosen = directions(width, 256, 0, device)
+    yield Pair(
+        "SIGReg, 256 slices",
+        lambda a, b: sigreg(a, chosen) + sigreg(b, chosen),
+        lambda a, b: gauss(a) + gauss(b),
+        "neither",
+    )
+
+
+def _swav(a: Tensor, b: Tensor) -> Tensor:
+    scores = [F.normalize(a, dim=1), F.normalize(b, dim=1)]
+    return distillation([view / 0.1 for view in scores], [sinkhorn(view, 0.05) for view in scores])
 
 
 def _vicreg(a: Tensor, b: Tensor) -> Tensor:
@@ -186,8 +205,8 @@ def average(device: torch.device) -> str:
     )
     count = sum(p.numel() for p in vit.parameters()) / 1e6
     return (
-        f"Moving average of {count:.0f} M parameters: {moves * 1e3:.1f} ms; forward and backward of a ViT-B on 32 × 196 "
-        f"tokens, float32: {steps * 1e3:.0f} ms; {moves / steps:.2%}."
+        f"Moving average of {count:.0f} M parameters: {moves * 1e3:.1f} ms; forward and backward of a ViT-B on 32 × "
+        f"196 tokens, float32: {steps * 1e3:.0f} ms; {moves / steps:.2%}."
     )
 
 
@@ -214,10 +233,11 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads of a CPU"
     Path(flags.out).write_text(
         "# Speed of terms\n\n"
-        f"Value and gradient beside lightly {version('lightly')}, {name}, torch {torch.__version__}; medians of calls in\n"
-        "alternation, peaks of memory above the inputs; time and memory are ours divided by theirs.\n\n"
+        f"Value and gradient beside lightly {version('lightly')}, {name}, torch {torch.__version__}; medians of calls "
+        "in\nalternation, peaks of memory above the inputs; time and memory are ours divided by theirs.\n\n"
         f"{markdown(lines)}\n" + "\n".join(f"- {text}" for text in extra) + "\n\n"
-        f"Made by `python benchmarks/term_speed.py --device {flags.device} --rows {flags.rows} --widths {flags.widths}`.\n"
+        f"Made by `python benchmarks/term_speed.py --device {flags.device} --rows {flags.rows} "
+        f"--widths {flags.widths}`.\n"
     )
 
 

@@ -45,8 +45,8 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.contrast import Contrast
     from unlabeled.terms.gram import Gram
     from unlabeled.terms.infonce import InfoNCE
-    from unlabeled.terms.latent import PredictLatent, RegressTokens
     from unlabeled.terms.koleo import KoLeo
+    from unlabeled.terms.latent import PredictLatent, RegressTokens
     from unlabeled.terms.mixture import Mixture
     from unlabeled.terms.moved import DetectMoved
     from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes

@@ -13,7 +13,19 @@ from torch import Tensor
 from unlabeled.collectives import gather_uneven
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
-from unlabeled.masking import Hidden, Share, check_share, lowest, others, per_sample, places, rows_of, scores, strangers
+from unlabeled.masking import (
+    Hidden,
+    Share,
+    by_sample,
+    check_share,
+    lowest,
+    others,
+    per_sample,
+    places,
+    rows_of,
+    scores,
+    strangers,
+)
 from unlabeled.randomness import Draws
 
 

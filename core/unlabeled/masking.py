@@ -220,29 +220,17 @@ class BlockMask(_Chosen):
     def _boxes(self, tokens: Tokens, rows: Draws, count: Tensor) -> Tensor:
         """[B, N] bool: boxes that cover `count` [samples] tokens of each sample."""
         if self.size is None:
-            return lowest(box_distance(tokens, rows, self.aspect), tokens.valid, tokens.owner, count)
+            return lowest(box_distance(tokens, rows, self.aspect)[0], tokens.valid, tokens.owner, count)
         share = 1 - self.ratio[0] if self.inverse else self.ratio[1]
         boxes = math.ceil(3 * share / self.size)  # thrice what is needed, as they overlap
-        many, chance = _copies(tokens, rows, boxes)
-        far = box_distance(many, chance, self.aspect)
-        _, valid = per_sample(many)
+        far = box_distance(tokens, rows, self.aspect, boxes)
+        _, valid = per_sample(tokens)
         each = (self.size * valid).round().long().clamp(min=1)
-        box = lowest(far, many.valid, many.owner, each).unflatten(0, (boxes, -1))
-        turn = torch.arange(boxes, device=far.device)[:, None, None] + (far / (1 + far)).unflatten(0, (boxes, -1))
+        inside = tokens.valid & (far <= of_tokens(nearest(far, tokens, each), tokens))
+        turn = torch.arange(boxes, device=far.device)[:, None, None] + far / (1 + far)
         never = boxes + scores(tokens, rows)  # what no box reaches comes last, at random
-        order = torch.where(box, turn, never).amin(0)  # box by box, each from its middle
+        order = torch.where(inside, turn, never).amin(0)  # box by box, each from its middle
         return lowest(order, tokens.valid, tokens.owner, count)
-
-
-def _copies(tokens: Tokens, rows: Draws, count: int) -> tuple[Tokens, Draws]:
-    """The places of every sample `count` times over, each time with chance of its own."""
-    B, N, P = tokens.coords.shape
-    coords, valid = tokens.coords.repeat(count, 1, 1), tokens.valid.repeat(count, 1)
-    owner = None
-    if tokens.owner is not None:
-        shift = torch.arange(count, device=valid.device).repeat_interleave(B)[:, None] * len(rows)
-        owner = tokens.owner.repeat(count, 1) + shift
-    return Tokens(coords, coords, valid, {}, owner), Draws(rows.fork("copies").bits(count).T.flatten())
 
 
 class ContextTargets:
@@ -287,25 +275,48 @@ class ContextTargets:
         return Hidden(tokens.valid & ~context, tuple(target & ~context for target in targets))
 
     def _some(self, tokens: Tokens, rows: Draws, valid: Tensor, share: tuple[float, float]) -> Tensor:
-        score = scores(tokens, rows) if self.scattered else box_distance(tokens, rows, self.aspect)
+        score = scores(tokens, rows) if self.scattered else box_distance(tokens, rows, self.aspect)[0]
         part = rows.uniform(1, low=share[0], high=share[1])[:, 0]
         count = torch.minimum((part * valid).round().long().clamp(min=1), valid)
         return lowest(score, tokens.valid, tokens.owner, count)
 
 
-def box_distance(tokens: Tokens, rows: Draws, aspect: float) -> Tensor:
-    """[B, N] Chebyshev distance of tokens to a random valid token of their sample, sides stretched up to aspect."""
+def box_distance(tokens: Tokens, rows: Draws, aspect: float, boxes: int = 1) -> Tensor:
+    """[boxes, B, N] Chebyshev distance to random valid tokens of the own sample, sides stretched up to aspect."""
     P = tokens.coords.shape[2]
-    owner, valid = per_sample(tokens)
-    score = scores(tokens, rows)
-    middle = lowest(score, tokens.valid, tokens.owner, torch.ones_like(valid))
-    centre = torch.zeros(len(valid), P, dtype=tokens.coords.dtype, device=tokens.coords.device)
-    centre[owner[middle]] = tokens.coords[middle]
-    far = (tokens.coords - centre[owner]).abs()
+    middle = tokens.coords.flatten(0, 1)[some_token(tokens, rows, boxes)]  # [samples, boxes, P]
+    far = (tokens.coords - of_tokens(middle.transpose(0, 1), tokens)).abs()
     if P > 1:
-        stretch = (rows.uniform(P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()  # [samples, P]
-        far = far * stretch[owner]
-    return far.amax(-1) + 1e-5 * score  # ties, on a grid the rule, fall at random
+        stretch = (rows.uniform(boxes, P, low=-1.0, high=1.0) * math.log(aspect) / 2).exp()
+        far *= of_tokens(stretch.transpose(0, 1), tokens)
+    return far.amax(-1) + 1e-5 * scores(tokens, rows)  # ties, on a grid the rule, fall at random
+
+
+def of_tokens(x: Tensor, tokens: Tokens) -> Tensor:
+    """What belongs to samples [K, samples, ...] as what belongs to their tokens, [K, B, N or 1, ...]."""
+    return x[:, :, None] if tokens.owner is None else x[:, tokens.owner]
+
+
+def some_token(tokens: Tokens, rows: Draws, count: int) -> Tensor:
+    """[samples, count] numbers of random valid tokens of each sample; of any token where it has none."""
+    owner, valid = per_sample(tokens)
+    number = tokens.valid.flatten().nonzero()[:, 0]
+    if tokens.owner is not None:
+        number = number[owner.flatten()[number].argsort(stable=True)]  # by sample
+    number = torch.cat([number, number.new_zeros(1)])
+    return number[(valid.cumsum(0) - valid)[:, None] + (rows.uniform(count) * valid[:, None]).long()]
+
+
+def nearest(far: Tensor, tokens: Tokens, count: Tensor) -> Tensor:
+    """[K, samples] the distance [K, B, N] of the count-th [samples] nearest valid token of each sample."""
+    far = far.masked_fill(~tokens.valid, math.inf)
+    if tokens.owner is not None:
+        owner, place = tokens.owner.flatten(), places(tokens.owner).flatten()
+        rows = far.new_full((len(far), len(count), int(place.max()) + 1), math.inf)
+        rows[:, owner, place] = far.flatten(1)
+        far = rows
+    first = far.topk(min(int(count.max()), far.shape[2]), largest=False).values
+    return first.gather(2, count.clamp(max=first.shape[2]).sub(1).expand(len(far), -1)[..., None])[..., 0]
 
 
 # ---- content from elsewhere
@@ -348,10 +359,10 @@ def strangers(tokens: Tokens, rows: Draws, where: Tensor, partner: Tensor | None
 
 
 def _anyone(tokens: Tokens, rows: Draws, where: Tensor) -> Tensor:
-    """[B, N] at a place of `where` (all valid) the number of any other valid token, by a step round all of them."""
-    valid = tokens.valid.flatten()
+    """[B, N] at places of `where`, all valid, the number of any other valid token, by a step round all of them."""
+    valid, asked = tokens.valid.flatten(), where.flatten()
     number = valid.nonzero()[:, 0]
-    step = 1 + (scores(tokens, rows) * (len(number) - 1)).long().flatten()
-    at = ((valid.cumsum(0) - 1) + step) % max(len(number), 1)
-    own = torch.arange(len(valid), device=valid.device)
-    return torch.where(where.flatten(), number[at], own).view_as(where)
+    step = 1 + scores(tokens, rows).flatten()[asked] * (len(number) - 1)
+    source = torch.arange(len(valid), device=valid.device)
+    source[asked] = number[(valid.cumsum(0)[asked] - 1 + step.long()) % max(len(number), 1)]
+    return source.view_as(where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from unlabeled.contract import Encoder, View
+from unlabeled.contract import Encoder, Reader, View
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.methods import Method
 from unlabeled.plugins import Registry
@@ -74,12 +74,23 @@ def _way_out(encoder: Encoder, registry: Registry) -> str:
     return f"choose another encoder, or method {', '.join(others)}"
 
 
-def refuse_view(view: View, method: Method, names: tuple[str, str] = ("", "")) -> None:
-    """Say by name what a view cannot do.
+def refuse_data(
+    reader: Reader, view: View, method: Method, registry: Registry, names: tuple[str, str] = ("", "")
+) -> None:
+    """Say by name what a reader or a view cannot do.
+
+    Args:
+        names: of the method and of the view.
 
     Raises:
-        UserError: the method transforms views in known ways, and the view knows fewer than two.
+        UserError: the method mixes samples, and the reader's are parts of one whole; or it transforms views in known
+            ways, and the view knows fewer than two.
     """
+    if reader.together and "mixed" in method_needs(method, registry):
+        raise UserError(
+            f"method {names[0] or 'of your own'!r} mixes samples, and here they are parts of one whole, which has no "
+            "other to be mixed with: choose another method"
+        )
     if method.views.transform and view.transforms < 2:
         raise UserError(
             f"method {names[0] or 'of your own'!r} transforms samples in known ways and view "

@@ -87,7 +87,7 @@ def test_embeddings_carry_the_same_numbers_in_every_format(table: str, say: Said
     [
         ("tabulr pretrain x", "no command or domain is called 'tabulr'; did you mean tabular?"),
         ("tabular train x", "domain 'tabular' has no command 'train'; did you mean pretrain?"),
-        ("tabular pretrain {table}", "no method chosen: give --method; there are: barlow, byol, dino"),
+        ("tabular pretrain {table}", "no method chosen: give --method, or --term; there are: "),
         ("tabular pretrain --method mae", "no data given"),
         ("tabular pretrain {table} --method simcrl", "no method is called 'simcrl'; did you mean simclr"),
         ("tabular pretrain {table} --method mae --encoder ft_tranformer", "did you mean ft_transformer?"),

@@ -193,7 +193,7 @@ def test_ranks_together_are_one(results: Any, name: str, ranks: int) -> None:
             # Some gradients cancel to nothing (of a scale before a batch norm): noise, on the scale of the others.
             scale = steps.get(key[: len(GRADIENTS[0])], 1.0)
             torch.testing.assert_close(
-                found[key], value, rtol=1e-3, atol=3e-5 * scale, msg=lambda m, k=key: f"{k}: {m}"
+                found[key], value, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, k=key: f"{k}: {m}"
             )
 
 

@@ -71,7 +71,8 @@ def test_boxes_of_a_size_keep_the_count(tokens: Tokens, size: float, inverse: bo
 
 
 def test_boxes_of_a_size_are_spans_and_their_inverse_is_what_is_left() -> None:
-    line = Tokens(torch.zeros(20, 100, 1), torch.linspace(0, 1, 100)[:, None].expand(20, 100, 1), torch.ones(20, 100) > 0, {})
+    places = torch.linspace(0, 1, 100)[:, None].expand(20, 100, 1)
+    line = Tokens(torch.zeros(20, 100, 1), places, torch.ones(20, 100) > 0, {})
     few = BlockMask(0.3, size=0.1)(line, draws(20)).hidden
     one = BlockMask(0.3)(line, draws(20)).hidden
 

@@ -207,7 +207,7 @@ def test_ties_fall_at_random() -> None:
 def test_box_distance_starts_at_a_valid_token() -> None:
     valid = torch.arange(9) < torch.tensor([9, 4, 1])[:, None]
     tokens = tokens_of(valid)
-    far = box_distance(tokens, draws(3), 1.5)
+    far = box_distance(tokens, draws(3), 1.5)[0]
     assert (far.masked_fill(~valid, 9).amin(1) < 1e-5).all()
     assert (far[0] > 1e-3).sum() == 8
 

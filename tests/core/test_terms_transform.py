@@ -33,7 +33,8 @@ def test_rotation_equals_the_naive_loss_and_its_gradients() -> None:
     def naive(term: Term, x: list[Tensor]) -> Tensor:
         losses = []
         for row, k in zip(x[0].flatten(0, 1), WHICH.tolist(), strict=True):
-            p = torch.stack([(w @ row + b).exp() for w, b in zip(term.classifier.weight, term.classifier.bias, strict=True)])
+            layer = zip(term.classifier.weight, term.classifier.bias, strict=True)
+            p = torch.stack([(w @ row + b).exp() for w, b in layer])
             losses.append(-(p[k] / p.sum()).log())
         return torch.stack(losses).mean()
 

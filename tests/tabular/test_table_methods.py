@@ -26,7 +26,7 @@ def train(reader: TableReader, encoder: str, method: str, view: str, steps: int 
     """The losses of steps on one batch that stays as it is; empty where the encoder cannot do the method."""
     made = REGISTRY.make("encoder", encoder, reader.facts, **SMALL[encoder])
     seen = REGISTRY.make("view", view, reader.facts)
-    if unable(REGISTRY, seen, made, (method, encoder)):
+    if unable(REGISTRY, reader, seen, made, (method, encoder)):
         return []
     return Bout(REGISTRY, reader, seen, made, (method, encoder), SAMPLES, rate=2e-3).learn(steps, settle=30)
 

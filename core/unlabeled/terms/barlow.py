@@ -6,10 +6,11 @@ Mixed Barlow Twins (arXiv 2312.02151) adds that the embedding of a mixture is th
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Branch, Passes
-from unlabeled.collectives import batch_moments, gather, mean_over_ranks
+from unlabeled.collectives import batch_moments, gather, mean_over_ranks, world
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.layers import head
@@ -19,6 +20,8 @@ from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spr
 
 def standardise(z: Tensor) -> Tensor:
     """Columns of [M, ...] to mean 0 and variance 1 over the global batch; constant columns become 0."""
+    if world() == 1 and len(z) > 1:
+        return F.batch_norm(z.flatten(1), None, None, training=True).view_as(z)  # the same, in one pass
     mean, var = batch_moments(z)
     return (z - mean) * (var + 1e-5).rsqrt()
 
@@ -34,7 +37,8 @@ def redundancy(z1: Tensor, z2: Tensor, off_weight: float) -> tuple[Tensor, Tenso
     z1, z2 = standardise(z1.float()), standardise(z2.float())
     C = mean_over_ranks(z1.T @ z2 / len(z1))  # with gradient: each rank holds M of the rows
     diagonal = C.diagonal()
-    return (1 - diagonal).square().sum(), off_weight * (C.square().sum() - diagonal.square().sum())
+    everything = torch.dot(C.flatten(), C.flatten())  # without another matrix, which a square would be
+    return (1 - diagonal).square().sum(), off_weight * (everything - diagonal.square().sum())
 
 
 @full_precision

@@ -46,12 +46,12 @@ class SIE(Term):
             raise UserError(f"term 'sie' needs known transforms and the view knows {transforms}")
         if encoder.width % 2:
             raise UserError(f"term 'sie' splits the embedding in halves: its width {encoder.width} must be even")
-        self.transforms, self.half = transforms, encoder.width // 2
+        self.transforms, self.each = transforms, encoder.width // 2
         self.weights = (invariance, equivariance, variance, covariance)
         inner = hidden or 2 * encoder.width
         self.out = out or encoder.width
-        self.invariant = head([self.half, inner, inner, self.out])
-        self.equivariant = head([self.half, inner, inner, self.out])
+        self.invariant = head([self.each, inner, inner, self.out])
+        self.equivariant = head([self.each, inner, inner, self.out])
         self.matrices = nn.Linear(2 * transforms, self.out * self.out, bias=False)  # linear, as the paper's
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
@@ -60,8 +60,8 @@ class SIE(Term):
         which = [one for kind, looks in passes.student.items() for one in passes.transforms[kind].chunk(looks[0].views)]
         if len(views[0]) != len(which[0]):
             raise UserError("term 'sie' needs an instance a sample, and instances here are parts of one whole")
-        same = [self.invariant(view[:, : self.half]).float() for view in views]
-        turned = [self.equivariant(view[:, self.half :]).float() for view in views]
+        same = [self.invariant(view[:, : self.each]).float() for view in views]
+        turned = [self.equivariant(view[:, self.each :]).float() for view in views]
         invariance, equivariance, spread_out = [], [], []
         for one, two in pairs_of(len(views)):
             invariance.append(F.mse_loss(same[one], same[two]))

@@ -17,7 +17,7 @@ from unlabeled.methods import Method
 from unlabeled.objective import Objective
 from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
-from unlabeled.refusal import method_needs, refuse_view
+from unlabeled.refusal import method_needs, refuse_data
 from unlabeled.schedules import Clock
 from unlabeled.testing.promises import BrokenPromise, attempt, expect
 
@@ -106,7 +106,7 @@ def check_method(
         names: of the method and of the encoder.
         indices: int64, the samples of each step.
     """
-    if unable(registry, view, encoder, names):
+    if unable(registry, reader, view, encoder, names):
         return
     bout = Bout(registry, reader, view, encoder, names, indices)
     before = [weight.detach().clone() for weight in encoder.parameters()]
@@ -116,8 +116,8 @@ def check_method(
     expect(moved, "P4", bout.who, f"{STEPS} steps change no weight of the encoder")
 
 
-def unable(registry: Registry, view: View, encoder: Encoder, names: tuple[str, str]) -> str:
-    """What the encoder, the view or the domain lacks of what a method needs, in words, or nothing.
+def unable(registry: Registry, reader: Reader, view: View, encoder: Encoder, names: tuple[str, str]) -> str:
+    """What the encoder, the reader, the view or the domain lacks of what a method needs, in words, or nothing.
 
     Raises:
         BrokenPromise: something is lacking, and nobody says so before the first step.
@@ -128,13 +128,14 @@ def unable(registry: Registry, view: View, encoder: Encoder, names: tuple[str, s
     causes = {
         "the encoder has no tokens": "tokens" in needs and not encoder.has_tokens,
         "the encoder has no mixing point": "embed" in needs and not encoder.embed_width,
+        "the samples are parts of one whole": "mixed" in needs and reader.together,
         "the view knows no transforms": method.views.transform and view.transforms < 2,
         "the domain defines no target": default and not set(registry.targets) - set(plugins.core().targets),
     }
     cause = next((cause for cause, holds in causes.items() if holds), "")
     if cause:
         try:
-            refuse_view(view, method, names)
+            refuse_data(reader, view, method, registry, names)
             Objective(encoder, method, registry, names)
         except UserError:
             return cause

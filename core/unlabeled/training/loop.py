@@ -21,7 +21,7 @@ from unlabeled.errors import UserError
 from unlabeled.lora import merged
 from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
-from unlabeled.refusal import method_needs, refuse_view
+from unlabeled.refusal import method_needs, refuse_data
 from unlabeled.report.map import Source
 from unlabeled.report.write import write_at_end
 from unlabeled.saved import save_encoder
@@ -70,7 +70,7 @@ class Run:
         self.training = in_steps(given, self.steps)
         self.config = replace(config, training=self.training)
         names = (config.method_name, config.encoder.name or "")
-        refuse_view(view, config.method, (names[0], config.view.name or ""))
+        refuse_data(reader, view, config.method, registry, (names[0], config.view.name or ""))
         self.objective = Objective(encoder, config.method, registry, names, view.transforms)
         self.objective.labels = _labels(config, registry, reader, device)
         self.objective.to(device).train()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from strips import Crops, flip
 from unlabeled.contract import Batch, Kind, Sample
