@@ -135,6 +135,7 @@ class _Chosen:
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"hidden"})
+    together: ClassVar[bool] = False  # all that is swapped in a sample is of one other, where storage is padded
 
     def __init__(self, ratio: Share, samples: float, swap: float, keep: float):
         self.ratio = check_share("ratio", ratio)
@@ -167,8 +168,12 @@ class _Chosen:
         fate = scores(tokens, rows.fork("fate"))
         swapped = lowest(fate, chosen, tokens.owner, (self.swap * sizes).round().long())
         kept = lowest(fate, chosen & ~swapped, tokens.owner, (self.keep * sizes).round().long())
-        source, across = strangers(tokens, rows.fork("swap"), swapped) if self.swap else (None, False)
+        source, across = self._swap(tokens, rows.fork("swap"), swapped) if self.swap else (None, False)
         return Hidden(chosen & ~swapped & ~kept, (chosen,), source, across=across)
+
+    def _swap(self, tokens: Tokens, rows: Draws, swapped: Tensor) -> tuple[Tensor, bool]:
+        one = self.together and tokens.owner is None and len(rows) * world() > 1
+        return strangers(tokens, rows, swapped, others(rows.fork("partner"), 1)[:, 0] if one else None)
 
 
 class RandomMask(_Chosen):
@@ -190,6 +195,8 @@ class BlockMask(_Chosen):
     count is reached (span and block masks of speech and images; GMML's groups); else there is one box.
     `inverse` keeps the boxes and hides the rest (data2vec 2.0, arXiv 2212.07525).
     """
+
+    together = True
 
     def __init__(
         self,
@@ -239,7 +246,8 @@ class ContextTargets:
     The targets' size is a share of each sample drawn from `scale`, their sides differ by up to `aspect`.
     The context is a block of a share from `context`, less the targets; at least one token stays in it.
     `shape="scattered"` takes random tokens instead of blocks, where nearness means nothing (the columns of a
-    table, T-JEPA, arXiv 2410.05016).
+    table, T-JEPA, arXiv 2410.05016): first the context, then targets from the rest, as there are too few tokens to
+    lose any of the context.
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"hidden"})
@@ -264,6 +272,8 @@ class ContextTargets:
     def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
         rows = rows_of(tokens, draws)
         owner, valid = per_sample(tokens)
+        if self.scattered:
+            return self._scatter(tokens, rows, valid)
         targets = tuple(self._some(tokens, rows, valid, self.scale) for _ in range(self.targets))
         union = torch.stack(targets).any(0)
         context = self._some(tokens, rows, valid, self.context) & ~union
@@ -275,10 +285,21 @@ class ContextTargets:
         return Hidden(tokens.valid & ~context, tuple(target & ~context for target in targets))
 
     def _some(self, tokens: Tokens, rows: Draws, valid: Tensor, share: tuple[float, float]) -> Tensor:
-        score = scores(tokens, rows) if self.scattered else box_distance(tokens, rows, self.aspect)[0]
-        part = rows.uniform(1, low=share[0], high=share[1])[:, 0]
-        count = torch.minimum((part * valid).round().long().clamp(min=1), valid)
-        return lowest(score, tokens.valid, tokens.owner, count)
+        score = box_distance(tokens, rows, self.aspect)[0]
+        return lowest(score, tokens.valid, tokens.owner, _part(rows, valid, share))
+
+    def _scatter(self, tokens: Tokens, rows: Draws, valid: Tensor) -> Hidden:
+        count = torch.minimum(_part(rows, valid, self.context), (valid - 1).clamp(min=1))
+        context = lowest(scores(tokens, rows), tokens.valid, tokens.owner, count)
+        rest = tokens.valid & ~context
+        parts = [_part(rows, valid, self.scale) for _ in range(self.targets)]
+        return Hidden(rest, tuple(lowest(scores(tokens, rows), rest, tokens.owner, part) for part in parts))
+
+
+def _part(rows: Draws, valid: Tensor, share: tuple[float, float]) -> Tensor:
+    """[samples] a random share of each sample's valid tokens, at least one if there is one."""
+    part = rows.uniform(1, low=share[0], high=share[1])[:, 0]
+    return torch.minimum((part * valid).round().long().clamp(min=1), valid)
 
 
 def box_distance(tokens: Tokens, rows: Draws, aspect: float, boxes: int = 1) -> Tensor:

@@ -316,7 +316,7 @@ METHODS: dict[str, Method] = {
     ),
     "tjepa": Method(
         views=Views(plain=1),
-        hide=use("context_targets", targets=4, scale=(0.1, 0.4), context=(0.3, 0.9), shape="scattered"),
+        hide=use("context_targets", targets=4, scale=(0.2, 0.4), context=(0.2, 0.4), shape="scattered"),
         teacher=use("ema", momentum=0.996, end=1.0),
         terms=(use("latent", loss="mse"),),
         keep="teacher",
@@ -325,7 +325,7 @@ METHODS: dict[str, Method] = {
     ),
     "data2vec": Method(
         views=Views(plain=1),
-        hide=use("block", ratio=0.8, size=0.1, inverse=True, masks=4),
+        hide=use("block", ratio=0.8, size=0.05, inverse=True, masks=8),
         teacher=use("ema", momentum=0.999, end=1.0),
         terms=(use("latent", loss="mse", layers=8, summary=1.0),),
         keep="teacher",
@@ -334,7 +334,7 @@ METHODS: dict[str, Method] = {
     ),
     "hubert": Method(
         views=Views(plain=1),
-        hide=use("block", ratio=0.5, size=0.1, in_place=True),
+        hide=use("block", ratio=0.55, size=0.02, in_place=True),
         terms=(use("token_ids", target="default"),),
         paper="2106.07447",
         summary="predict the cluster of blanked tokens' features",

@@ -31,6 +31,7 @@ class Saved:
     facts: Facts
     method: str = ""
     step: int = 0
+    labels: str = ""  # that the method was told, by name
 
     @property
     def registry(self) -> Registry:
@@ -71,6 +72,7 @@ def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, s
         "facts": facts,
         "method": config.method_name,
         "step": step,
+        "labels": config.labels,
     }
     write_text(folder / "encoder.json", json.dumps(description, indent=1, allow_nan=False))
 
@@ -96,6 +98,7 @@ def describe(run: str | Path) -> Saved:
             data["facts"],
             data["method"],
             data["step"],
+            data.get("labels", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'encoder.json'} is damaged ({error}); save the run again with --resume") from None

@@ -12,15 +12,21 @@ from unlabeled.collectives import gather
 def sinkhorn(logits: Tensor, temperature: float, iterations: int = 3) -> Tensor:
     """[M, K] probabilities per row, such that each prototype has about the same share of all rows of all ranks.
 
-    In logarithms, so that no temperature overflows. Ranks may hold different numbers of rows, none included.
+    The first round is in logarithms, so that no temperature overflows; then rows sum to 1 and no prototype has less
+    than 1/K in all, and scales alone need to move. Ranks may hold different numbers of rows, none included.
 
     Args:
         logits: [M, K].
         temperature: ε of SwAV, the teacher's temperature of DINOv2.
-        iterations: of scaling prototypes, then rows.
+        iterations: of scaling prototypes, then rows; 1 or more.
     """
-    score = logits.float() / temperature
-    for _ in range(iterations):
-        score = score - gather(score.logsumexp(0)[None]).logsumexp(0)
-        score = score - score.logsumexp(1, keepdim=True)
-    return score.exp()
+    with torch.autocast(logits.device.type, enabled=False):
+        score = logits.float() / temperature
+        score -= gather(score.logsumexp(0)[None]).logsumexp(0)
+        shares = score.softmax(1)
+        row, column = score.new_ones(score.shape[0]), score.new_ones(score.shape[1])
+        for _ in range(iterations - 1):
+            column = gather((row @ shares)[None]).sum(0).reciprocal()
+            column = column / column.mean()  # or the scales would run away
+            row = (shares @ column).reciprocal()
+        return shares.mul_(row[:, None]).mul_(column)

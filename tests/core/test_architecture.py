@@ -31,6 +31,7 @@ LEVELS: dict[str, int] = {
     "schedules": 0,
     "collectives": 0,
     "hookspecs": 0,
+    "memory": 0,
     "contract": 1,
     "masking": 2,
     "corruption": 3,

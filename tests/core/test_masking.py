@@ -65,9 +65,9 @@ def test_random_and_block_hide_exact_counts(tokens: Tokens, ratio: float, block:
         assert hidden.sum() == min(max(round(ratio * valid), 1), max(valid - 1, 0))
 
 
-@given(uneven(), st.integers(1, 5), st.sampled_from(["block", "scattered"]), st.integers(0, 9))
-def test_context_and_targets(tokens: Tokens, targets: int, shape: str, seed: int) -> None:
-    out = ContextTargets(targets, shape=shape)(tokens, draws(len(tokens.valid), seed))
+@given(uneven(), st.integers(1, 5), st.integers(0, 9))
+def test_context_and_targets(tokens: Tokens, targets: int, seed: int) -> None:
+    out = ContextTargets(targets)(tokens, draws(len(tokens.valid), seed))
     check(tokens, out)
     assert len(out.targets) == targets
     union = torch.stack(out.targets).any(0)
@@ -80,9 +80,24 @@ def test_context_and_targets(tokens: Tokens, targets: int, shape: str, seed: int
             assert target[b].sum() in (range(least, most + 1) if context[b].sum() > 1 else range(most + 1))
 
 
+@given(uneven(), st.integers(1, 5), st.integers(0, 9))
+def test_scattered_targets_take_nothing_of_the_context(tokens: Tokens, targets: int, seed: int) -> None:
+    mask = ContextTargets(targets, scale=(0.2, 0.4), context=(0.3, 0.5), shape="scattered")
+    out = mask(tokens, draws(len(tokens.valid), seed))
+    check(tokens, out)
+    context = tokens.valid & ~out.hidden
+    for b, row in enumerate(tokens.valid):
+        valid = int(row.sum())
+        low, high = (min(max(round(share * valid), 1), max(valid - 1, 1), valid) for share in (0.3 - 1e-5, 0.5 + 1e-5))
+        assert context[b].sum() in range(low, high + 1)
+        rest = valid - int(context[b].sum())
+        least, most = (min(max(round(share * valid), 1), rest) for share in (0.2 - 1e-5, 0.4 + 1e-5))
+        assert all(target[b].sum() in range(least, most + 1) for target in out.targets)
+
+
 def test_context_is_the_block_less_the_targets() -> None:
     tokens = grid(12, 12, samples=8)
-    out = ContextTargets(2, context=(0.5, 0.5), shape="scattered")(tokens, draws(8))
+    out = ContextTargets(2, context=(0.5, 0.5))(tokens, draws(8))
     context = (~out.hidden).sum(1)
     assert (context < 72).all()
     assert (context >= 72 - 2 * 0.2 * 144).all()

@@ -131,20 +131,23 @@ def evaluate(
         if (other.domain, other.encoder) != (saved[0].domain, saved[0].encoder):
             raise UserError(f"{runs[0]} and a later run hold different encoders; evaluate them one by one")
     one = saved[0]
+    if one.labels == label and not test:
+        raise UserError(f"{runs[0]} was trained with the labels {label!r}: test it on other rows, with --test")
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
     labelled, tested = _labels(reader, tester, label)
     whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
     tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
-    name = "trained" + (f" ({one.method})" if one.method else "")
+    known = ", ".join(filter(None, (one.method, "with the label" if one.labels == label else "")))
+    name = "trained" + (f" ({known})" if known else "")
     rows = _probe(name, tasks, [[source] * len(numbers) for source in trained])
     if baselines:
         rows += _probe("untrained", tasks, [[_features(one.make_encoder(1000 + s), one, device) for s in numbers]])
         if reader.raw() is not None:
             rows += _probe("raw", tasks, [[_raw] * len(numbers)])
-    known = (len(whole[0].train_rows), len(whole[0].test_rows))
-    return Result(tuple(rows), train, test, label, len(numbers), _majority(whole[0]), *known)
+    sizes = (len(whole[0].train_rows), len(whole[0].test_rows))
+    return Result(tuple(rows), train, test, label, len(numbers), _majority(whole[0]), *sizes)
 
 
 def _raw(reader: Reader) -> Features:

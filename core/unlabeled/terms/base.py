@@ -119,7 +119,8 @@ def distillation(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
         teacher: probabilities [M, K] a global view; view i of both is the same view.
     """
     log_q = [view.log_softmax(-1) for view in student]
-    losses = [-(p * q).sum(-1).mean() for j, p in enumerate(teacher) for i, q in enumerate(log_q) if i != j]
+    pairs = [(p, q) for j, p in enumerate(teacher) for i, q in enumerate(log_q) if i != j]
+    losses = [-torch.dot(p.flatten(), q.flatten()) / max(len(p), 1) for p, q in pairs]
     return torch.stack(losses).mean()
 
 

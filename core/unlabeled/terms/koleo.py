@@ -33,7 +33,7 @@ def koleo(z: Tensor) -> Tensor:
         others = everyone.detach()
 
         def nearest(rows: Tensor, own: Tensor) -> Tensor:
-            return (rows @ others.T).scatter(1, own[:, None], -torch.inf).argmax(1)
+            return (rows @ others.T).scatter_(1, own[:, None], -torch.inf).argmax(1)
 
         near = by_rows(nearest, len(others), CHUNK, z.detach(), itself)
     # the root's slope is endless at zero, where two rows are one

@@ -26,6 +26,7 @@ from unlabeled.config import (
 from unlabeled.contract import Encoder, Facts, Reader, View
 from unlabeled.errors import UserError
 from unlabeled.lora import adapt
+from unlabeled.memory import keep_freed_memory
 from unlabeled.methods import Method
 from unlabeled.plugins import Registry
 from unlabeled.schedules import Clock
@@ -82,6 +83,8 @@ def run(config: Config, folder: RunFolder, *, resume: bool = False, quiet: bool 
         UserError: anything that the user can mend.
     """
     device = pick_device(config.training.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     with processes(device):
         return _prepare(config, folder, device, resume, quiet).train()  # freed before the processes part
 

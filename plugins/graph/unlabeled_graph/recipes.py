@@ -33,7 +33,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "ijepa": {
         "weight_decay": 0.0,
         "weight_decay_end": None,
-        "set": {"context_targets.shape": "scattered"},
+        "set": {"context_targets.shape": "scattered", "context_targets.context": [0.4, 0.6]},
     },
     # Nodes of one graph are no samples with tokens of their own.
     "data2vec": {"set": {"latent.summary": 0.0}},

@@ -15,8 +15,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "weight_decay_end": None,
         "set": {
             "context_targets.shape": "scattered",
-            "context_targets.scale": [0.1, 0.4],
-            "context_targets.context": [0.3, 0.9],
+            "context_targets.scale": [0.2, 0.4],
+            "context_targets.context": [0.2, 0.4],
         },
     },
     # Tables have far fewer kinds of rows than the web has of images, and rows differ less: with the paper's
