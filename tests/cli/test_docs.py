@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from unlabeled import plugins
 from unlabeled.cli.main import main
@@ -18,6 +20,11 @@ PAGE = (ROOT / "docs" / "methods.md").read_text()
 
 def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def read_method(run: Path) -> object:
+    """What a run trained by, but for its name."""
+    return {**yaml.safe_load((run / "config.yaml").read_text())["method"], "name": ""}
 
 
 @pytest.fixture
@@ -54,6 +61,13 @@ def test_the_page_of_methods_has_the_table_and_its_python_runs(
     assert len(block.splitlines()) <= 12
     exec(block, {})
     assert (folder / "runs" / "mine" / "encoder").exists()
+    shutil.copy(folder / "people.csv", folder / "more.csv")
+    shutil.move(folder / "runs" / "mine", folder / "runs" / "python")
+    lines = [line for block in blocks("sh", PAGE) for line in block.replace("\\\n", " ").splitlines()]
+    assert len(lines) == 5
+    for line in lines:
+        assert main([*shlex.split(line)[1:], "--steps", "2"]) == 0, line
+    assert read_method(folder / "runs" / "mine") == read_method(folder / "runs" / "python")
 
 
 def test_the_readme_names_every_family_and_file_of_a_run(folder: Path) -> None:

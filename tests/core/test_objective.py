@@ -97,6 +97,24 @@ def test_under_autocast_as_in_float32(name: str) -> None:
     assert all(weight.grad.isfinite().all() for weight in made.parameters() if weight.grad is not None)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of what dynamo looks at
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_terms_are_the_same(name: str) -> None:
+    """Traced by dynamo and differentiated by AOTAutograd; what a C++ compiler makes of it is left to torch."""
+    torch._dynamo.reset()
+    row = method(name)
+    made = objective(row)
+    batches = views(row)
+    compiled = copy.deepcopy(made)
+    for term in compiled.terms.values():
+        term.compile(backend="aot_eager")
+    goal, out = (forward(one, batches, START)["loss"] for one in (made, compiled))
+    torch.testing.assert_close(out, goal)
+    goal.backward(), out.backward()
+    for weight, other in zip(made.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, weight.grad, rtol=1e-4, atol=1e-6)
+
+
 class Dead(ToyEncoder):
     """An encoder all of whose instances are zero, and which still has a gradient."""
 

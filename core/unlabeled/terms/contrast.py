@@ -50,15 +50,23 @@ def _log_normaliser(anchors: Tensor, itself: Tensor, everyone: Tensor, temperatu
 
 
 class Contrast(Term):
-    """Projector (width → hidden → out) and NT-Xent over all student views."""
+    """Projector (width → hidden → out) and NT-Xent over all student views; `norm` puts a batch norm in the projector."""
 
     needs = frozenset({"instances", "views"})
     tracked = ()
 
-    def __init__(self, encoder: Encoder, *, temperature: float = 0.1, hidden: int | None = None, out: int = 128):
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        temperature: float = 0.1,
+        hidden: int | None = None,
+        out: int = 128,
+        norm: bool = True,
+    ):
         super().__init__(encoder)
         self.temperature = temperature
-        self.projector = head([encoder.width, hidden or encoder.width, out])
+        self.projector = head([encoder.width, hidden or encoder.width, out], norm=norm)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         need_batch("contrast", passes)

@@ -100,7 +100,8 @@ class Regress(Term):
     """Projector (BYOL: width → 4096 → 256 at width 2048) and predictor of the teacher's projection.
 
     `layers=3, end_norm=True` and a narrow `predictor_hidden` make SimSiam's heads of it, `direct=True` DirectPred's:
-    then `decay` is its ρ and `floor` its ε.
+    then `decay` is its ρ and `floor` its ε. `layers=0` predicts the teacher's embedding itself, as BGRL does
+    (arXiv 2102.06514); `norm` puts batch norms in both heads.
     """
 
     needs = frozenset({"instances", "views", "teacher"})
@@ -119,15 +120,20 @@ class Regress(Term):
         direct: bool = False,
         decay: float = 0.3,
         floor: float = 0.1,
+        norm: bool = True,
     ):
         super().__init__(encoder)
         inner = hidden or 2 * encoder.width
-        self.projector = head([encoder.width, *[inner] * (layers - 1), out], last_norm=end_norm)
+        self.projector: nn.Module
+        if layers:
+            self.projector = head([encoder.width, *[inner] * (layers - 1), out], norm=norm, last_norm=end_norm)
+        else:
+            self.projector, out = nn.Identity(), encoder.width
         self.predictor: nn.Module
         if direct:
             self.predictor = DirectPredictor(out, decay, floor)
         else:
-            self.predictor = head([out, predictor_hidden or inner, out]) if predictor else nn.Identity()
+            self.predictor = head([out, predictor_hidden or inner, out], norm=norm) if predictor else nn.Identity()
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         need_batch("regress", passes)
