@@ -156,7 +156,7 @@ def compare(pair: Pair, rows: int, width: int, device: torch.device, least: floa
     for loss in (pair.ours, pair.theirs):
         once(loss, a, b)
     times: tuple[list[float], list[float]] = ([], [])
-    while sum(times[0]) + sum(times[1]) < least or len(times[0]) < 5:
+    while sum(times[0]) + sum(times[1]) < least or len(times[0]) < 3:
         for loss, kept in zip((pair.ours, pair.theirs), times, strict=True):
             kept.append(seconds(lambda loss=loss: once(loss, a, b)))  # type: ignore[misc]
     mine, other = (statistics.median(kept) for kept in times)
