@@ -7,7 +7,6 @@ from torch import Tensor
 
 from unlabeled.collectives import gather
 
-
 LEAST = 1e-30  # share of a prototype that nobody comes near: its scale stays a number
 
 

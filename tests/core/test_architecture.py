@@ -38,6 +38,7 @@ LEVELS: dict[str, int] = {
     "layers": 2,
     "targets": 2,
     "sinkhorn": 2,
+    "normaliser": 2,
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
     "branches": 3,

@@ -1,4 +1,4 @@
-"""NT-Xent against loops over samples, closed forms, and its own chunked form."""
+"""NT-Xent against loops over samples, and closed forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from toy import ToyEncoder, compare, passes, slow, unit
 from unlabeled.errors import UserError
-from unlabeled.terms import contrast
 from unlabeled.terms.contrast import Contrast, nt_xent
 
 
@@ -66,32 +65,6 @@ def test_falls_when_views_agree() -> None:
 def test_ignores_the_length_of_embeddings() -> None:
     z = torch.randn(2, 6, 8)
     torch.testing.assert_close(nt_xent(z * torch.rand(2, 6, 1).add(0.1), 0.2), nt_xent(z, 0.2))
-
-
-@pytest.mark.parametrize("chunk", [1, 30, 100])
-def test_in_chunks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    z = torch.randn(2, 7, 8, requires_grad=True)
-    whole = nt_xent(z, 0.2)
-    (goal,) = torch.autograd.grad(whole, z)
-    monkeypatch.setattr(contrast, "CHUNK", chunk)
-    pieces = nt_xent(z, 0.2)
-    (grad,) = torch.autograd.grad(pieces, z)
-    torch.testing.assert_close(pieces, whole)
-    torch.testing.assert_close(grad, goal)
-
-
-def test_chunks_bound_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contrast, "CHUNK", 64)
-    sizes = []
-    inner = contrast._log_normaliser
-    monkeypatch.setattr(
-        contrast,
-        "_log_normaliser",
-        lambda a, i, everyone, temperature: sizes.append(len(a) * len(everyone)) or inner(a, i, everyone, temperature),
-    )
-    nt_xent(torch.randn(2, 16, 8), 0.2)
-    assert max(sizes) <= 64
-    assert sum(sizes) == 32 * 32
 
 
 def test_zero_embeddings_are_finite() -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from toy import CLOCK, ToyEncoder, compare, look, slow, unit
+from unlabeled import normaliser
 from unlabeled.branches import Look, Passes
 from unlabeled.masking import Hidden
-from unlabeled.terms import mixture as module
 from unlabeled.terms.base import Term
 from unlabeled.terms.infonce import info_nce
 from unlabeled.terms.mixture import Mixture, mixture
@@ -59,5 +59,5 @@ def test_in_chunks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = torch.randn(2, 7, 8)
     inputs = (one, two, torch.arange(7).roll(2), torch.rand(7), 0.2)
     whole = mixture(*inputs)
-    monkeypatch.setattr(module, "CHUNK", 20)
+    monkeypatch.setattr(normaliser, "CHUNK", 20)
     torch.testing.assert_close(mixture(*inputs), whole)

@@ -14,7 +14,6 @@ from toy import ToyEncoder, compare, passes, slow, unit
 from unlabeled import plugins
 from unlabeled.cli.main import main
 from unlabeled.errors import UserError
-from unlabeled.terms import supcon
 from unlabeled.terms.contrast import nt_xent
 from unlabeled.terms.supcon import SupCon, sup_con
 from unlabeled.training.folder import RunFolder
@@ -50,17 +49,6 @@ def test_equals_the_naive_loss_and_its_gradients(labels: list[int]) -> None:
 def test_without_a_shared_label_it_is_nt_xent(labels: Tensor) -> None:
     z = torch.randn(3, 6, 8)
     torch.testing.assert_close(sup_con(z, labels, 0.2), nt_xent(z, 0.2))
-
-
-def test_in_chunks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    z = torch.randn(2, 7, 8, requires_grad=True)
-    labels = torch.tensor([0, 1, 0, -1, 1, 2, 0])
-    whole = sup_con(z, labels, 0.2)
-    (goal,) = torch.autograd.grad(whole, z)
-    monkeypatch.setattr(supcon, "CHUNK", 30)
-    pieces = sup_con(z, labels, 0.2)
-    torch.testing.assert_close(pieces, whole)
-    torch.testing.assert_close(torch.autograd.grad(pieces, z)[0], goal)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2], [0] * 5, [-1] * 5])

@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-import unlabeled.terms.contrast
+import unlabeled.normaliser
 from toy import CLOCK, ToyEncoder, forward, keys, views
 from unlabeled.errors import UserError
 from unlabeled.methods import Method, Views, use
@@ -147,10 +147,10 @@ def test_the_units_of_a_loss_matter_only_where_gradients_are_taken_as_they_are()
         assert torch.allclose(*shares, rtol=1e-3, atol=1e-5) is not matter
 
 
-def test_chunks_that_are_computed_again_can_be_solved_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_in_chunks_can_be_solved_for(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = made()
     whole = copy.deepcopy(objective)(*looked(objective), CLOCK)
-    monkeypatch.setattr(unlabeled.terms.contrast, "CHUNK", 16)
+    monkeypatch.setattr(unlabeled.normaliser, "CHUNK", 16)
     out = objective(*looked(objective), CLOCK)
     out["loss"].backward()
     for name in objective.terms:

@@ -37,7 +37,7 @@ def redundancy(z1: Tensor, z2: Tensor, off_weight: float) -> tuple[Tensor, Tenso
     z1, z2 = standardise(z1.float()), standardise(z2.float())
     C = mean_over_ranks(z1.T @ z2 / len(z1))  # with gradient: each rank holds M of the rows
     diagonal = C.diagonal()
-    everything = torch.dot(C.flatten(), C.flatten())  # without another matrix, which a square would be
+    everything = torch.linalg.vector_norm(C).square()  # without another matrix, which the squares would be
     return (1 - diagonal).square().sum(), off_weight * (everything - diagonal.square().sum())
 
 

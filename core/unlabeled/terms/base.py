@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -139,14 +139,36 @@ def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tens
     return torch.cat(parts)
 
 
+class _ScatterMatrix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, mean: Tensor | None) -> Tensor:
+        z = z if mean is None else z - mean
+        ctx.save_for_backward(z)
+        return z.T @ z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (z,) = ctx.saved_tensors
+        return z @ (grads[0] + grads[0].T), None
+
+
+def scatter_matrix(z: Tensor, mean: Tensor | None = None) -> Tensor:
+    """[D, D] Σ (zᵢ − mean)(zᵢ − mean)ᵀ over this rank's rows [M, D].
+
+    Being symmetric it needs one product for its gradient, where autograd would make two. The mean has to be that of
+    the global batch: then its own gradient sums to nothing, and is left out.
+    """
+    matrix: Tensor = _ScatterMatrix.apply(z, mean)  # type: ignore[no-untyped-call]
+    return matrix
+
+
 @full_precision
 def variance_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
     """mean relu(1 − std) and Σ_{i≠j} cov²/D of one view [M, D], unbiased, over the global batch."""
     z = z.float()
     M, D = z.shape
     total = M * world()
-    z = z - batch_mean(z)
-    cov = mean_over_ranks(z.T @ z) * (world() / (total - 1))
+    cov = mean_over_ranks(scatter_matrix(z, batch_mean(z.detach()))) * (world() / (total - 1))
     variance = cov.diagonal()
     hinge = torch.relu(1 - (variance + 1e-4).sqrt()).mean()
     everything = torch.dot(cov.flatten(), cov.flatten())  # without a third matrix, which a square would be

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Passes
-from unlabeled.collectives import batch_moments, mean_over_ranks
+from unlabeled.collectives import batch_mean, batch_moments, mean_over_ranks
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
+from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, scatter_matrix, spread
 
 
 @full_precision
@@ -30,7 +30,7 @@ def cca_ssg(z1: Tensor, z2: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     M, D = one.shape
     agree = -mean_over_ranks((one * two).sum() / M)
     identity = torch.eye(D, device=one.device)
-    apart = [(identity - mean_over_ranks(z.T @ z / M)).square().sum() for z in standard]
+    apart = [(identity - mean_over_ranks(scatter_matrix(z) / M)).square().sum() for z in standard]
     return agree, weight * (apart[0] + apart[1])
 
 
@@ -44,7 +44,7 @@ def ey_cca(z1: Tensor, z2: Tensor, unbiased: bool = False) -> tuple[Tensor, Tens
         z1, z2: [M, D] embeddings of two views.
         unbiased: tr B² from covariances of two halves of the batch, whose product has no bias; noisier.
     """
-    one, two = (z.float() - batch_moments(z.float())[0] for z in (z1, z2))
+    one, two = (z.float() - batch_mean(z.float()) for z in (z1, z2))
     cross = mean_over_ranks((one * two).sum() / len(one))
     if unbiased:
         halves = [_within(one[start::2], two[start::2]) for start in (0, 1)]
@@ -55,7 +55,7 @@ def ey_cca(z1: Tensor, z2: Tensor, unbiased: bool = False) -> tuple[Tensor, Tens
 
 def _within(one: Tensor, two: Tensor) -> Tensor:
     """B [D, D] of centred rows, over the global batch."""
-    return mean_over_ranks((one.T @ one + two.T @ two) / len(one))
+    return mean_over_ranks((scatter_matrix(one) + scatter_matrix(two)) / len(one))
 
 
 class _Embeddings(Term):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,16 +10,15 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, pairs_of, spread
-
-CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
+from unlabeled.normaliser import mean_log_normaliser
+from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
 
 
 @full_precision
 def nt_xent(z: Tensor, temperature: float) -> Tensor:
     """−log exp(ẑᵢ·ẑⱼ/τ) / Σ_{k≠i} exp(ẑᵢ·ẑₖ/τ), mean over anchors i and their positives j.
 
-    The similarity matrix is never whole: rows come in chunks that are computed again in the backward pass.
+    The similarity matrix is never whole.
 
     Args:
         z: [K, M, D] projections of K >= 2 views of M samples, M on every rank; negatives are global.
@@ -36,21 +33,14 @@ def nt_xent(z: Tensor, temperature: float) -> Tensor:
     everyone = everyone.flatten(0, 1)  # [K × G, D]
     samples = torch.arange(M, device=z.device) + rank() * M
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    normaliser = partial(_log_normaliser, everyone=everyone, temperature=temperature)
-    repel = by_rows(normaliser, len(everyone), CHUNK, z.flatten(0, 1), itself).mean()
+    repel = mean_log_normaliser(z.flatten(0, 1) / temperature, everyone, itself)
     pairs = pairs_of(K)
     attract = torch.stack([(z[one] * z[two]).sum(-1).mean() for one, two in pairs]).mean() / temperature
     return repel - attract
 
 
-def _log_normaliser(anchors: Tensor, itself: Tensor, everyone: Tensor, temperature: float) -> Tensor:
-    """[R] log-sum-exp of each anchor's similarities to all but itself."""
-    logits = anchors @ everyone.T / temperature
-    return logits.scatter(1, itself[:, None], -torch.inf).logsumexp(1)
-
-
 class Contrast(Term):
-    """Projector (width → hidden → out) and NT-Xent over all student views; `norm` puts a batch norm in the projector."""
+    """Projector (width → hidden → out, with a batch norm if `norm`) and NT-Xent over all student views."""
 
     needs = frozenset({"instances", "views"})
     tracked = ()

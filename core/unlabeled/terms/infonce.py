@@ -14,6 +14,7 @@ from unlabeled.collectives import gather
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.layers import head
+from unlabeled.normaliser import mean_log_normaliser
 from unlabeled.schedules import Clock
 from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
 
@@ -33,9 +34,10 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, queue: Tensor | Non
     """
     q, k = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
     attract = (q * k).sum(-1) / temperature
-    keys = gather(k) if queue is None else queue
-    repel = by_rows(lambda rows: (rows @ keys.T).logsumexp(1), len(keys), CHUNK, q / temperature)
-    return ((repel if queue is None else torch.logaddexp(attract, repel)) - attract).mean()
+    if queue is None:
+        return mean_log_normaliser(q / temperature, gather(k)) - attract.mean()
+    repel = by_rows(lambda rows: (rows @ queue.T).logsumexp(1), len(queue), CHUNK, q / temperature)
+    return (torch.logaddexp(attract, repel) - attract).mean()
 
 
 @torch.no_grad()

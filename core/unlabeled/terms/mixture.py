@@ -10,9 +10,8 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
-
-CHUNK = 1 << 23  # similarities held at once
+from unlabeled.normaliser import mean_log_normaliser
+from unlabeled.terms.base import Term, full_precision, need_batch, spread
 
 
 @full_precision
@@ -27,13 +26,9 @@ def mixture(mixed: Tensor, clean: Tensor, partner: Tensor, part: Tensor, tempera
     mixed = F.normalize(mixed.float(), dim=-1)
     everyone = gather(F.normalize(clean.float(), dim=-1))
     own = torch.arange(len(mixed), device=mixed.device) + rank() * len(mixed)
-
-    def rows(queries: Tensor, one: Tensor, other: Tensor, share: Tensor) -> Tensor:
-        log_p = (queries @ everyone.T / temperature).log_softmax(1)
-        chosen = log_p.gather(1, torch.stack([one, other], 1))
-        return -(share * chosen[:, 0] + (1 - share) * chosen[:, 1])
-
-    return by_rows(rows, len(everyone), CHUNK, mixed, own, partner, part).mean()
+    rows = mixed / temperature
+    attract = part * (rows * everyone[own]).sum(-1) + (1 - part) * (rows * everyone[partner]).sum(-1)
+    return mean_log_normaliser(rows, everyone) - attract.mean()
 
 
 class Mixture(Term):

@@ -10,9 +10,8 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
-
-CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
+from unlabeled.normaliser import mean_log_normaliser
+from unlabeled.terms.base import Term, full_precision, need_batch, spread
 
 
 @full_precision
@@ -41,11 +40,7 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     attract: Tensor = (z * (sums[mine] - z)).sum(-1) / (K * size[mine] - 1) / temperature  # [K, M]
     everyone = everyone.flatten(0, 1)
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-
-    def repel(anchors: Tensor, itself: Tensor) -> Tensor:
-        return (anchors @ everyone.T).scatter(1, itself[:, None], -torch.inf).logsumexp(1)
-
-    return by_rows(repel, K * G, CHUNK, z.flatten(0, 1) / temperature, itself).mean() - attract.mean()
+    return mean_log_normaliser(z.flatten(0, 1) / temperature, everyone, itself) - attract.mean()
 
 
 class SupCon(Term):

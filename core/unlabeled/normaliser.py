@@ -1,0 +1,58 @@
+"""The repelling half of contrastive losses, without the matrix of similarities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
+
+
+def mean_log_normaliser(rows: Tensor, keys: Tensor, without: Tensor | None = None) -> Tensor:
+    """[] mean over i of log Σⱼ exp(rowᵢ·keyⱼ), j over all keys, or all but one.
+
+    Gradients are made beside the value, chunk by chunk, since that of a mean is known before it is asked for: nothing
+    as large as the matrix is ever kept, and nothing is computed twice. There is no second derivative.
+
+    Args:
+        rows: [M, D], already divided by the temperature.
+        keys: [J, D].
+        without: [M] int64, the key that each row leaves out.
+    """
+    wanted = torch.is_grad_enabled() and (rows.requires_grad, keys.requires_grad)
+    mean: Tensor = _MeanLogNormaliser.apply(rows, keys, without, wanted or (False, False), CHUNK)  # type: ignore[no-untyped-call]
+    return mean
+
+
+class _MeanLogNormaliser(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, keys: Tensor, without: Tensor | None, wanted: tuple[bool, bool], chunk: int
+    ) -> Tensor:
+        of_rows = torch.empty_like(rows) if wanted[0] else None
+        of_keys = torch.zeros_like(keys) if wanted[1] else None
+        total = rows.new_zeros(())
+        step = max(1, chunk // max(len(keys), 1))
+        for at in range(0, len(rows), step):
+            some = rows[at : at + step]
+            share = some @ keys.T
+            if without is not None:
+                share.scatter_(1, without[at : at + step, None], -torch.inf)
+            top = share.amax(1, keepdim=True)
+            size = share.sub_(top).exp_().sum(1, keepdim=True)
+            total += (size.log() + top).sum()
+            if any(wanted):
+                share /= size * len(rows)
+            if of_rows is not None:
+                torch.mm(share, keys, out=of_rows[at : at + step])
+            if of_keys is not None:
+                of_keys.addmm_(share.T, some)
+        ctx.save_for_backward(of_rows, of_keys)
+        return total / max(len(rows), 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        of_rows, of_keys = ctx.saved_tensors
+        return (*(None if of is None else of * grads[0] for of in (of_rows, of_keys)), None, None, None)
