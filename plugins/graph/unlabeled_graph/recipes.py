@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+THIRD = {"name": "drop", "edges": 0.3, "features": 0.3}
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # An epoch of a graph that is taken whole is one step.
     "default": {"epochs": 200, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.0, "warmup": 0.0},
     # CCA-SSG, arXiv 2106.12484, on Cora: a constant rate, edges .4, features .1, no head.
     "cca_ssg": {"epochs": 50, "lr_end": 1e-3, "view": {"name": "drop", "edges": 0.4, "features": 0.1}},
-    # GRACE, arXiv 2006.04131: NT-Xent on nodes.
-    "simclr": {
-        "lr": 5e-4,
-        "weight_decay": 1e-5,
-        "view": {"name": "drop", "edges": 0.3, "features": 0.3},
-        "set": {"contrast.temperature": 0.4},
-    },
-    # BGRL, arXiv 2102.06514.
-    "byol": {
-        "lr": 5e-4,
-        "weight_decay": 1e-5,
-        "warmup": 0.1,
-        "view": {"name": "drop", "edges": 0.3, "features": 0.3},
-        "set": {"regress.predictor_hidden": 512},
-    },
+    "grace": {"lr": 5e-4, "lr_end": 5e-4, "weight_decay": 1e-5, "view": THIRD},
+    "bgrl": {"epochs": 600, "lr": 5e-4, "weight_decay": 1e-5, "warmup": 0.1, "view": THIRD},
     # GraphMAE, arXiv 2205.10803, on Cora: --encoder gat; its decoder is as wide as the encoder.
     "graphmae": {"epochs": 1500, "weight_decay": 2e-4, "set": {"rebuild.width": 512}},
     "graphmae2": {"epochs": 1000, "set": {"rebuild.width": 512}},
