@@ -1,4 +1,4 @@
-"""What all tests share: few threads, a fixed seed, hypothesis without deadlines, and no silent skips in CI."""
+"""What all tests share: few threads, a fixed seed, hypothesis without deadlines, files that stay together, and no silent skips in CI."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from hypothesis import settings
 settings.register_profile("here", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("here")
 torch.set_num_threads(1)  # tensors are tiny: threads cost more than they bring
+
+
+TOGETHER = {"test_collectives", "test_continual", "test_graph_evaluation", "test_report", "test_resume", "test_shots"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose fixture costs seconds stay in one process where xdist has several."""
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 THIRD = {"name": "drop", "edges": 0.3, "features": 0.3}
+STILL = {"weight_decay": 0.0, "weight_decay_end": None}
+FEW = {"ema.momentum": 0.99, "views.local": 2}
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # An epoch of a graph that is taken whole is one step.
@@ -19,17 +21,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "graphmae2": {"epochs": 1000, "set": {"rebuild.width": 512}},
     "mae": {"weight_decay": 0.0, "beta2": 0.999, "set": {"random.ratio": 0.5}},
     # Nodes near in coords are alike in structure, not neighbours: targets are scattered.
-    "ijepa": {
-        "weight_decay": 0.0,
-        "weight_decay_end": None,
-        "set": {"context_targets.shape": "scattered", "context_targets.context": [0.4, 0.6]},
-    },
+    "ijepa": {**STILL, "set": {"context_targets.shape": "scattered", "context_targets.context": [0.4, 0.6]}},
     # Nodes of one graph are no samples with tokens of their own.
     "data2vec": {"set": {"latent.summary": 0.0}},
     # Prototypes in proportion to the classes of graphs, and few local views, each of which is a copy of the graph.
-    "dino": {
-        "weight_decay": 0.0,
-        "weight_decay_end": None,
-        "set": {"prototypes.prototypes": 256, "ema.momentum": 0.99, "views.local": 2},
-    },
+    "dino": {**STILL, "set": {"prototypes.prototypes": 256, **FEW}},
+    "ibot": {**STILL, "set": {"ibot.prototypes": 256, **FEW}},
+    "dinov2": {**STILL, "set": {"prototypes.prototypes": 256, "hidden_prototypes.prototypes": 256, **FEW}},
 }

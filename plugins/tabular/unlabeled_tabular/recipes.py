@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+PROTOTYPES = {"view": "column_subset", "weight_decay": 1e-5, "weight_decay_end": None}
+VIEWS = {"ema.momentum": 0.99, "views.local": 4}
+
+
+def _few(term: str) -> dict[str, Any]:
+    return {f"{term}.prototypes": 256, f"{term}.warm_temperature": 0.02, f"{term}.teacher_temperature": 0.02}
+
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"epochs": 20, "batch_size": 256, "lr": 1e-3, "weight_decay": 1e-5, "warmup": 0.1},
     # Columns of a table are few and say much of each other: at .75 too little is left to predict from.
@@ -21,20 +29,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     # Tables have far fewer kinds of rows than the web has of images, and rows differ less: with the paper's
     # temperatures (.04 … .07) the teacher says "any prototype" of every row, and stays there; so it nearly does with
-    # half-noise SCARF views, and views that keep
-    # true cells only train it.
-    "dino": {
-        "view": "column_subset",
-        "weight_decay": 1e-5,
-        "weight_decay_end": None,
-        "set": {
-            "prototypes.prototypes": 256,
-            "prototypes.warm_temperature": 0.02,
-            "prototypes.teacher_temperature": 0.02,
-            "ema.momentum": 0.99,
-            "views.local": 4,
-        },
-    },
+    # half-noise SCARF views, and views that keep true cells only train it.
+    "dino": {**PROTOTYPES, "set": {**_few("prototypes"), **VIEWS}},
+    "ibot": {**PROTOTYPES, "set": {**_few("ibot"), **VIEWS}},
+    "dinov2": {**PROTOTYPES, "set": {**_few("prototypes"), **_few("hidden_prototypes"), **VIEWS}},
+    # A queue of another size than the papers': theirs is a small part of the data, and would hold each row here often.
+    "moco_v2": {"set": {"infonce.queue": 4096}},
+    "nnclr": {"set": {"infonce.neighbours": 4096}},
     "demo": {
         "data": "sklearn:digits",
         "label": "target",
