@@ -1,4 +1,4 @@
-"""What all tests share: few threads, a fixed seed, hypothesis without deadlines, files that stay together, and no silent skips in CI."""
+"""What all tests share: few threads, a fixed seed, files that stay in one process, and no silent skips in CI."""
 
 from __future__ import annotations
 
