@@ -39,10 +39,10 @@ def run(registry: Registry, arguments: list[str]) -> int:
         print(f"warning: {sentence}", file=sys.stderr)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: unlabeled {registry.domain} <command> ...\n")
-        for name, command in commands.items():
-            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}")
-        for name, own in registry.commands.items():
-            print(f"  {name:10} {(own.__doc__ or '').splitlines()[0]}")
+        helps = {name: one.__doc__ or "" for name, one in [*commands.items(), *registry.commands.items()]}
+        width = max(map(len, helps))
+        for name, text in helps.items():
+            print(f"  {name:{width}}  {text.partition(chr(10))[0]}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in commands:

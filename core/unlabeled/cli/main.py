@@ -19,11 +19,12 @@ for a domain ({domains}):
   evaluate RUN DATA --label L          probes, beside the untrained encoder and the raw data
 
 everywhere:
-  report RUN ...  one page about runs: curves, health, a map of the embedding
-  demo       pre-train and evaluate on real data that is already here, in a minute
-  methods    the table of methods
-  plugins    installed plugins, and what each is missing
-  doctor     versions, devices, what is missing and how to get it
+  report RUN ...    one page about runs: curves, health, a map of the embedding
+  demo              pre-train and evaluate on real data that is already here, in a minute
+  methods           the table of methods
+  plugins           installed plugins, and what each is missing
+  new-plugin NAME   a plugin to begin with: a domain of your own, or --adds-to one
+  doctor            versions, devices, what is missing and how to get it
 
 Any command with --help says more. --debug shows the traceback of an error."""
 
@@ -107,11 +108,18 @@ def _demo(arguments: list[str]) -> int:
     return demo.run(arguments)
 
 
+def _new_plugin(arguments: list[str]) -> int:
+    from unlabeled.cli import new_plugin
+
+    return new_plugin.run(arguments)
+
+
 GENERAL: dict[str, Callable[[list[str]], int]] = {
     "report": _report,
     "demo": _demo,
     "methods": _methods,
     "plugins": _plugins,
+    "new-plugin": _new_plugin,
     "doctor": _doctor,
 }
 
