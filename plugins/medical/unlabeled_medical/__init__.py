@@ -29,9 +29,10 @@ def unlabeled_views() -> Mapping[str, Callable[..., View]]:
 @hookimpl
 def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
     from unlabeled_medical.encoders import ViT
-    from unlabeled_medical.residual import ResNet3D
+    from unlabeled_medical.residual import ResNet3D, ResUNet
+    from unlabeled_medical.swin import SwinUNETR
 
-    return {"vit": ViT, "resnet3d": ResNet3D}
+    return {"vit": ViT, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
 
 
 @hookimpl
@@ -39,6 +40,13 @@ def unlabeled_recipes() -> Mapping[str, Mapping[str, Any]]:
     from unlabeled_medical.recipes import RECIPES
 
     return RECIPES
+
+
+@hookimpl
+def unlabeled_commands() -> Mapping[str, Callable[[list[str]], None]]:
+    from unlabeled_medical.commands import COMMANDS
+
+    return COMMANDS
 
 
 @hookimpl

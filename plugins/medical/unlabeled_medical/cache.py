@@ -36,10 +36,11 @@ class Settings:
 
     spacing: tuple[float, ...] | None = None  # mm of depth, height, width; None: as stored
     orientation: str = "RAS"  # axis codes of width, height, depth; "": as stored
+    classes: bool = False  # voxels are numbers of classes: never interpolated, and may be all alike
 
     def key(self) -> str:
         """A name for the folder of volumes prepared so."""
-        text = json.dumps([VERSION, self.spacing, self.orientation])
+        text = json.dumps([VERSION, self.spacing, self.orientation, self.classes])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -182,10 +183,14 @@ def prepared(volume: Volume, settings: Settings) -> tuple[NDArray[Any], dict[str
         "modality": volume.modality,
         "holes": holes,
     }
-    array, affine = _resampled(array, affine, settings.spacing)
+    nearest = settings.classes or _two_valued(array)
+    array, affine = _resampled(array, affine, settings.spacing, nearest)
     array = np.ascontiguousarray(_compact(array).transpose(0, 3, 2, 1))
+    if settings.classes and (array.dtype == np.float32 or array.min() < 0):
+        raise BrokenItem("its voxels are no numbers of classes from 0; give the segmentation, not the scan")
     spacing = [float(x) for x in np.sqrt((affine[:3, :3] ** 2).sum(0))][::-1]
-    return array, {**about, "shape": list(array.shape), "spacing": spacing, **asdict(statistics(array))}
+    measured = {} if settings.classes else asdict(statistics(array))
+    return array, {**about, "shape": list(array.shape), "spacing": spacing, **measured}
 
 
 def _check_geometry(volume: Volume) -> list[float]:
@@ -232,9 +237,9 @@ def _finite(array: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
 
 def _resampled(
-    array: NDArray[Any], affine: NDArray[np.float64], spacing: tuple[float, ...] | None
+    array: NDArray[Any], affine: NDArray[np.float64], spacing: tuple[float, ...] | None, nearest: bool
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Resampled by MONAI to the spacing, linearly; masks of two values by their nearest neighbour."""
+    """Resampled by MONAI to the spacing, linearly or, as masks are, by the nearest neighbour."""
     now = np.sqrt((affine[:3, :3] ** 2).sum(0))
     if spacing is None or np.allclose(now, spacing[::-1], rtol=1e-3):
         return array, affine
@@ -242,7 +247,7 @@ def _resampled(
     from monai.data.meta_tensor import MetaTensor
     from monai.transforms.spatial.array import Spacing
 
-    mode = "nearest" if _two_valued(array) else "bilinear"
+    mode = "nearest" if nearest else "bilinear"
     change = Spacing(spacing[::-1], mode=mode, padding_mode="border", dtype=np.float32)
     voxels = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     made: Any = change(MetaTensor(voxels, affine=torch.from_numpy(affine)))

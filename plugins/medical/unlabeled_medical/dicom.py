@@ -30,7 +30,7 @@ def is_dicom(path: Path) -> bool:
     """Whether a file has DICOM's mark, or its suffix."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    if path.name == "DICOMDIR" or path.suffix and not path.suffix[1:].isdigit():  # UIDs as names end in numbers
+    if path.name == "DICOMDIR" or (path.suffix and not path.suffix[1:].isdigit()):  # UIDs as names end in numbers
         return False
     try:
         with path.open("rb") as file:

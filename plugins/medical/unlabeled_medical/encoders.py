@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unlabeled.contract import Alteration, Encoded, Facts, Tokens
 from unlabeled.errors import choose
 from unlabeled.layers import Place, Trunk, mean_of
-from unlabeled_medical.patches import VolumeEncoder
+from unlabeled_medical.patches import GRID, VolumeEncoder
 
 SIZES = {  # width, depth
     "micro": (96, 4),
@@ -44,6 +44,7 @@ class ViT(VolumeEncoder):
         usual_width, usual_depth = choose("size of vit", size, SIZES)
         super().__init__(facts, width or usual_width, patch)
         self.depth, self.embed_width = depth or usual_depth, self.width
+        self.map_widths = [self.width, self.width]
         self.enter, self.place = nn.Linear(self.value_width, self.width), Place(3, self.width)
         self.trunk = Trunk(self.width, self.depth, dropout=dropout)
 
@@ -57,3 +58,12 @@ class ViT(VolumeEncoder):
         x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
         x, kept = self.trunk(x + self.place(tokens.coords), keep, layers=layers)
         return Encoded(x, mean_of(x, keep), torch.stack(kept) if layers else None)
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Two, both on the grid of patches: the tokens of the middle layer and of the last."""
+        tokens = self.tokenize({"image": image})
+        encoded = self(tokens, layers=max(1, self.depth // 2))
+        assert encoded.layers is not None
+        assert encoded.tokens is not None
+        grid = tokens.context[GRID][0].tolist()
+        return [x.transpose(1, 2).unflatten(2, grid) for x in (encoded.layers[0], encoded.tokens)]

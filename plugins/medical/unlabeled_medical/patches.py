@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,7 @@ class VolumeEncoder(Encoder):
     """
 
     coord_width = 3
+    map_widths: Sequence[int]  # of `maps`
 
     def __init__(self, facts: Facts, width: int, patch: int):
         super().__init__()
@@ -41,6 +44,10 @@ class VolumeEncoder(Encoder):
         valid, where = _places(coords, batch.get("where"), padded / size, p / size)
         context = {GRID: torch.tensor(grid, device=image.device).expand(B, 3)}
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        """Features for dense use [B, C, d, h, w], the finest first, of crops [B, C, D, H, W] of which all is seen."""
+        raise NotImplementedError
 
     def image(self, values: Tensor, grid: list[int]) -> Tensor:
         """Patches [B, N, V] put together again: [B, C, D, H, W]."""

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,10 +76,11 @@ class VolumeReader(Reader):
             settings = Settings(_spacing(spacing), _orientation(orientation))
         else:
             settings = Settings(tuple(facts["resampled"]) if facts["resampled"] else None, facts["orientation"])
+        self._settings, self._cache, self._split = settings, Path(cache) if cache else default_folder(), split
         self._items = sources.find(source, split)
         if channels == "split":
             self._items = sources.split_time(self._items, [formats.points_in_time(item) for item in self._items])
-        self._entries = self._prepared(settings, Path(cache) if cache else default_folder())
+        self._entries = self._prepared(settings, self._cache)
         self._good = [entry.about for entry in self._entries if not entry.broken]
         if not self._good:
             first = f"{self._items[0].name}: {self._entries[0].broken}"
@@ -162,6 +164,33 @@ class VolumeReader(Reader):
         if self._items[0].form == "stack":
             return sources.stack_labels(self._items, spec)
         return _numbers(sources.labels(self._items, self._source, spec))
+
+    def segmentations(self, source: str) -> list[NDArray[Any] | None]:
+        """Classes of each volume's voxels [D, H, W], memory-mapped, by files of the same names; None without one.
+
+        Raises:
+            UserError: a file cannot be read, differs in shape from its volume, or none belongs to a volume.
+        """
+        found = {sources.stem(item.name): item for item in sources.find(source, self._split)}
+        items = [found.get(sources.stem(item.name)) for item in self._items]
+        wanted = [item for item in items if item is not None]
+        if not wanted:
+            raise UserError(f"no file of {source} is called as a volume of {self._source}; give them the same names")
+        made = prepare(wanted, self._cache, replace(self._settings, classes=True), lambda count: None)
+        entries = dict(zip((item.name for item in wanted), made, strict=True))
+        return [
+            None if item is None else self._classes(index, entries[item.name], item.name)
+            for index, item in enumerate(items)
+        ]
+
+    def _classes(self, index: int, entry: Entry, name: str) -> NDArray[Any]:
+        if entry.broken:
+            raise UserError(f"segmentation {name} cannot be used: {entry.broken}")
+        shape = entry.about["shape"]
+        if shape != [1, *self._about(index)["shape"][1:]]:
+            raise UserError(f"segmentation {name} is of shape {shape[1:]}, and its volume is not; give one on its grid")
+        classes: NDArray[Any] = entry.open()[0]
+        return classes
 
     def raw(self) -> NDArray[np.float32]:
         """The volume as a grid of 8 × 8 × 8 means, of what the encoder is given: the occupancy of masks.

@@ -1,23 +1,18 @@
-"""A 3D residual network of MONAI's, whose hidden patches are blank before the first convolution."""
+"""3D residual networks of MONAI's blocks: a ResNet, and the encoder of a residual U-Net."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Encoded, Facts, Tokens
-from unlabeled.errors import choose
-from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled.contract import Facts
+from unlabeled.errors import UserError, choose
+from unlabeled_medical.stages import StagedEncoder
 
 DEPTHS = {"10": ("basic", [1, 1, 1, 1]), "18": ("basic", [2, 2, 2, 2]), "50": ("bottleneck", [3, 4, 6, 3])}
 
 
-class ResNet3D(VolumeEncoder):
-    """A 3D ResNet (arXiv 1512.03385, 1711.09577) over volumes with blank voxels where patches may not be seen.
-
-    A token is what the second and the last stage, resampled to the grid of patches, make of its place; an instance
-    is the mean of the last stage. Convolutions reach across patches, so that hiding saves no time.
+class ResNet3D(StagedEncoder):
+    """A 3D ResNet (arXiv 1512.03385, 1711.09577), strides 4 to 32.
 
     Args:
         facts: of the reader.
@@ -26,32 +21,60 @@ class ResNet3D(VolumeEncoder):
         patch: voxels a side of what is hidden.
     """
 
+    backbone = "net"
+
     def __init__(self, facts: Facts, *, layers: int = 10, planes: int = 16, patch: int = 8):
-        block, counts = choose("number of layers of resnet3d", str(layers), DEPTHS)
-        widths = [planes * 2**stage for stage in range(4)]
-        expansion = 4 if block == "bottleneck" else 1
-        super().__init__(facts, widths[3] * expansion, patch)
         from monai.networks.nets.resnet import ResNet
 
+        block, counts = choose("number of layers of resnet3d", str(layers), DEPTHS)
+        widths = [planes * 2**stage for stage in range(4)]
+        super().__init__(facts, [width * (4 if block == "bottleneck" else 1) for width in widths], patch)
         self.net = ResNet(block, counts, widths, n_input_channels=self.channels, conv1_t_stride=2, feed_forward=False)
-        self.fine, self.coarse = nn.Linear(widths[1] * expansion, self.width), nn.Linear(self.width, self.width)
-        self.norm = nn.LayerNorm(self.width)
 
-    def forward(
-        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
-    ) -> Encoded:
-        assert layers == 0, "depth 0: a residual network has no layers of tokens"
-        seen = tokens.valid if hidden is None else tokens.valid & ~hidden
-        grid = tokens.context[GRID][0].tolist()
+    def maps(self, image: Tensor) -> list[Tensor]:
         net = self.net
-        x = self.image(torch.where(seen[..., None], tokens.values, 0), grid)
-        x = net.layer1(net.maxpool(net.act(net.bn1(net.conv1(x)))))
-        fine = net.layer2(x)
-        coarse = net.layer4(net.layer3(fine))
-        out = self.fine(_on_grid(fine, grid)) + self.coarse(_on_grid(coarse, grid))
-        return Encoded(self.norm(out), coarse.mean((2, 3, 4)))
+        x = net.layer1(net.maxpool(net.act(net.bn1(net.conv1(image)))))
+        stages = [x]
+        for layer in (net.layer2, net.layer3, net.layer4):
+            stages.append(x := layer(x))
+        return stages
 
 
-def _on_grid(x: Tensor, grid: list[int]) -> Tensor:
-    """A map [B, D, d, h, w] as tokens [B, N, D], one for each place of the grid."""
-    return F.interpolate(x, grid, mode="trilinear", align_corners=False).flatten(2).transpose(1, 2)
+class ResUNet(StagedEncoder):
+    """The encoder of a residual U-Net as nnU-Net has it (arXiv 2404.09556), strides 1, 2, 4 and so on.
+
+    Norms are over groups of channels in place of single ones, since a small crop may leave one voxel to the last stage.
+
+    Args:
+        facts: of the reader.
+        planes: channels of the first stage; each stage has twice those of the one before, 320 at most.
+        blocks: residual blocks of each stage, from the finest.
+        patch: voxels a side of what is hidden.
+
+    Raises:
+        UserError: planes are no multiple of 8, or a stage has no block.
+    """
+
+    def __init__(self, facts: Facts, *, planes: int = 16, blocks: tuple[int, ...] = (1, 1, 2, 2), patch: int = 8):
+        from monai.networks.blocks.dynunet_block import UnetResBlock
+
+        if planes < 8 or planes % 8:
+            raise UserError(f"planes of resunet are a multiple of 8, not {planes}")
+        if not blocks or min(blocks) < 1:
+            raise UserError(f"every stage of resunet has at least one block, not {blocks}")
+        widths = [min(planes * 2**stage, 320) for stage in range(len(blocks))]
+        super().__init__(facts, widths, patch)
+        self.stages = nn.ModuleList()
+        for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            before, stride = (widths[number - 1], 2) if number else (self.channels, 1)
+            norm = ("group", {"num_groups": 8})
+            first = UnetResBlock(3, before, width, 3, stride, norm)
+            self.stages.append(
+                nn.Sequential(first, *(UnetResBlock(3, width, width, 3, 1, norm) for _ in range(count - 1)))
+            )
+
+    def maps(self, image: Tensor) -> list[Tensor]:
+        made = []
+        for stage in self.stages:
+            made.append(image := stage(image))
+        return made

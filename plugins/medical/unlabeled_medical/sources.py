@@ -161,11 +161,11 @@ def labels(items: Sequence[Item], source: str, spec: str) -> np.ndarray[tuple[in
     name = _column(Path(table), rows, NAMES)
     if column not in rows[0]:
         raise UserError(f"{table} has no column {column!r}; {nearest(column, rows[0])}")
-    values = {_stem(row[name]): row[column] for row in rows}
-    return np.array([values.get(_stem(item.name), "") for item in items])
+    values = {stem(row[name]): row[column] for row in rows}
+    return np.array([values.get(stem(item.name), "") for item in items])
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
     """A name without its folder and suffix, so that tables may write it either way."""
     last = name.rsplit("/", 1)[-1]
     return next((last.removesuffix(suffix) for suffix in (".nii.gz", *SUFFIXES) if last.endswith(suffix)), last)

@@ -88,10 +88,11 @@ class Crops(View):
             raise UserError(f"scale goes from a smaller to a larger factor above 0, not from {scale[0]} to {scale[1]}")
         if not 0 <= foreground <= 1 or strength < 0:
             raise UserError("foreground is a share from 0 to 1, and strength a factor from 0")
-        self._side, self._local, self._resize, self._foreground = crop, local, whole == "resize", foreground
+        self._local, self._resize, self._foreground = local, whole == "resize", foreground
         self._scale, self._flips, self._angle = (scale[0], scale[1]), flips, math.radians(turn)
         self._plane, self._intensity, self._strength = facts["plane"], facts["intensity"], strength
         self._turns = turns.axis_turns(self._plane) if self._plane else torch.eye(3)[None]
+        self.side = crop
         self.transforms = len(self._turns) if len(self._turns) > 1 else 0
 
     @property
@@ -103,7 +104,7 @@ class Crops(View):
 
     def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
         shape = torch.tensor(sample["image"].shape[1:])
-        side = self._local if kind == "local" else self._side
+        side = self._local if kind == "local" else self.side
         if kind == "whole":
             extent = int(shape.max()) if self._resize else side
             start = (shape - extent).div(2, rounding_mode="floor")
