@@ -15,8 +15,8 @@ def write(folder: Path) -> str:
 
     chance = np.random.default_rng(0)
     for number in range(VOLUMES):
-        shape = tuple(int(x) for x in chance.integers(20, 28, 3))
-        inside = sum(((np.indices(shape) - np.reshape(shape, (3, 1, 1, 1)) / 2) / (7 + number % 3)) ** 2) < 1
+        shape = tuple(int(x) for x in chance.integers(14, 20, 3))
+        inside = sum(((np.indices(shape) - np.reshape(shape, (3, 1, 1, 1)) / 2) / (5 + number % 3)) ** 2) < 1
         voxels = 200 * inside + chance.gamma(2.0, 10.0, shape) + 40 * np.sin(np.indices(shape)[number % 3] / 3) * inside
         affine = np.diag([-1.0 if number % 2 else 1.0, 1.0, 1.0, 1.0])
         kind = "round" if number % 3 else "small"

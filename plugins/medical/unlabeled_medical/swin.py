@@ -16,7 +16,7 @@ class SwinUNETR(StagedEncoder):
 
     Args:
         facts: of the reader.
-        planes: channels of the first stage, a multiple of 12; MONAI's published weights have 48.
+        planes: channels of the first stage, a multiple of 12; MONAI's published weights have 48, and windows of 7.
         depths: transformer layers of each of the four stages.
         window: patches of 2³ voxels a side of a window of attention.
         patch: voxels a side of what is hidden.
@@ -33,7 +33,7 @@ class SwinUNETR(StagedEncoder):
         *,
         planes: int = 12,
         depths: tuple[int, int, int, int] = (2, 2, 2, 2),
-        window: int = 7,
+        window: int = 4,
         patch: int = 8,
     ):
         from monai.networks.nets.swin_unetr import SwinTransformer
