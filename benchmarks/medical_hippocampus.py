@@ -50,10 +50,8 @@ def pretrained(seed: int, train: str, flags: argparse.Namespace) -> str:
     """The folder of a pre-training run."""
     folder = Path(flags.runs) / f"{flags.method}-{flags.encoder}-{seed}"
     if not (folder / "encoder" / "encoder.json").exists():
-        call(
-            ["medical", "pretrain", train, *PRETRAIN.format(**vars(flags)).split()]
-            + ["--seed", str(seed), "--out", str(folder)]
-        )
+        options = f"{PRETRAIN.format(**vars(flags))} --seed {seed} --out {folder}"
+        call(["medical", "pretrain", train, *options.split()])
     return str(folder)
 
 
@@ -63,11 +61,9 @@ def measured(job: tuple[str, str], runs: list[str], flags: argparse.Namespace) -
     path = Path(flags.runs) / f"{flags.method}-{flags.encoder}-{mode}-{share.rstrip('%')}.json"
     if not path.exists():
         data = Path(flags.data)
-        call(
-            ["medical", "evaluate-segmentation", ",".join(runs), str(data / "images"), str(data / "labels")]
-            + f"--test {TEST} --shots {share} --modes {mode} --seeds {flags.seeds} --steps {flags.steps}".split()
-            + ["--json", str(path)]
-        )
+        what = [",".join(runs), str(data / "images"), str(data / "labels")]
+        options = f"--test {TEST} --shots {share} --modes {mode} --seeds {flags.seeds} --steps {flags.steps}"
+        call(["medical", "evaluate-segmentation", *what, *options.split(), "--json", str(path)])
     scores: list[dict[str, Any]] = json.loads(path.read_text())
     return scores
 
@@ -89,6 +85,8 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     pairs = [found[at : at + len(STRUCTURES)] for at in range(0, len(found), len(STRUCTURES))]
     machine = f"{os.cpu_count()} processors, {platform.machine()}, no GPU, torch {torch.__version__}"
     options = PRETRAIN.format(**vars(flags))
+    runs = ",".join(f"runs/{flags.method}-{seed}" for seed in range(flags.seeds))
+    budget = f"--test {TEST} --shots {flags.shots} --seeds {flags.seeds} --steps {flags.steps}"
     return f"""# Hippocampus, few labels
 
 Segmentation of Task04_Hippocampus (Medical Segmentation Decathlon): the last {TEST} of 260 volumes by name are the
@@ -104,8 +102,7 @@ Distance is the average symmetric surface distance where the structure was found
 
 ```sh
 unlabeled medical pretrain train.csv {options} --seed 0 --out runs/{flags.method}-0
-unlabeled medical evaluate-segmentation runs/{flags.method}-0,runs/{flags.method}-1,runs/{flags.method}-2 \\
-    hippocampus/images hippocampus/labels --test {TEST} --shots {flags.shots} --seeds {flags.seeds} --steps {flags.steps}
+unlabeled medical evaluate-segmentation {runs} images labels {budget}
 ```
 
 `train.csv` is a manifest of the first 200 volumes. All of it:

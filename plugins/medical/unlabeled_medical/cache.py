@@ -266,6 +266,6 @@ def _compact(array: NDArray[Any]) -> NDArray[Any]:
     for kind in (np.uint8, np.int16) if whole else ():
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return array.astype(kind)
-    if max(abs(low), abs(high)) > np.finfo(np.float32).max:
+    if max(abs(low), abs(high)) > float(np.finfo(np.float32).max):
         raise BrokenItem("its values are beyond single precision; mend the scale in its header")
     return array.astype(np.float32)

@@ -20,6 +20,7 @@ PIXELS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored"),
     *("HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "Modality", "PixelData"),
 ]
+MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "MG", "CR", "DX", "RTDOSE", "SEG", "OPT")  # no free text gets on
 SAME_PLACE = 1e-3  # mm; below it two slices are one
 UNEVEN = 0.1  # share by which distances of slices may differ; positions are rounded, and gantries are tilted
 GAP = 1.5  # distances above this many usual ones lack a slice
@@ -49,7 +50,8 @@ def series(files: Sequence[Path]) -> list[list[Path]]:
             head = pydicom.dcmread(
                 path, force=False, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SeriesNumber"]
             )
-            key = (int(head.get("SeriesNumber") or 0), str(head.get("SeriesInstanceUID", "")))
+            number = _text(head, "SeriesNumber")
+            key = (int(number) if number.isdigit() else 0, _text(head, "SeriesInstanceUID"))
         except Exception:  # a damaged header; reading the item says so
             key = (1 << 31, str(path))
         groups.setdefault(key, []).append(path)
@@ -68,7 +70,19 @@ def read(files: Sequence[str]) -> tuple[NDArray[Any], NDArray[np.float64], str]:
     step = _step(place[order])
     slices = [slices[at] for at in order]
     array = np.stack([_pixels(one) for one in slices], -1).transpose(1, 0, 2)  # rows, columns, slices -> X, Y, Z
-    return array, _affine(slices[0], orientation, step), str(slices[0].get("Modality", ""))
+    return array, _affine(slices[0], orientation, step), _modality(slices[0])
+
+
+def _text(one: Any, tag: str) -> str:
+    """A value as it stands in the file; pydicom's own conversion would quote a bad one in a warning."""
+    raw = one.get_item(tag)
+    value = getattr(raw, "value", None) or b""
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip(" \0")
+
+
+def _modality(one: Any) -> str:
+    found = _text(one, "Modality")
+    return found if found in MODALITIES else ""
 
 
 def _slice(file: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def _series(root: Path, files: Sequence[Path]) -> list[Item]:
     for folder, inside in by_folder.items():
         series = dicom.series(inside)
         for number, slices in enumerate(series):
-            name = folder.relative_to(root).as_posix()
+            name = folder.relative_to(root).as_posix() if folder != root else "series"
             name += f"#{number + 1}" if len(series) > 1 else ""
             items.append(Item(name, "series", tuple(map(str, slices))))
     return items
@@ -132,6 +133,9 @@ def _manifest(path: Path) -> list[Item]:
     """An item a row; a path that is not there is an item all the same, and broken."""
     rows = _rows(path)
     column = _column(path, rows, PATHS)
+    twice = [name for name, count in Counter(row[column] for row in rows).items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: {twice[0]} is there twice; keep one row of it")
     items = []
     for row in rows:
         target = path.parent / row[column]
