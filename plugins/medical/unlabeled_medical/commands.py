@@ -63,4 +63,26 @@ def _share(text: str) -> float:
         raise UserError(f"--shots takes shares of the labels (5%,25%), not {text!r}") from None
 
 
-COMMANDS: Mapping[str, Callable[[list[str]], None]] = {"evaluate-segmentation": evaluate_segmentation}
+def sheet(arguments: list[str]) -> None:
+    """Draw middle slices and random views of some volumes: DATA -o FILE.png."""
+    from unlabeled_medical.readers import VolumeReader
+    from unlabeled_medical.sheet import contact_sheet
+    from unlabeled_medical.views import Crops
+
+    parser = _Parser("unlabeled medical sheet", description="Draw middle slices and random views of some volumes.")
+    parser.add_argument("data", help="files to look at")
+    parser.add_argument("-o", "--output", required=True, help="FILE.png")
+    parser.add_argument("--most", type=int, default=8, help="volumes to draw")
+    parser.add_argument("--intensity", default="auto")
+    parser.add_argument("--spacing", type=float)
+    parser.add_argument("--crop", type=int)
+    flags = parser.parse_args(arguments)
+    reader = VolumeReader(flags.data, intensity=flags.intensity, spacing=flags.spacing)
+    drawn = contact_sheet(reader, Crops(reader.facts, crop=flags.crop), Path(flags.output), max(1, flags.most))
+    print(f"{drawn} volumes in {flags.output}: slices across depth, height and width; plain, global, global, local")
+
+
+COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
+    "evaluate-segmentation": evaluate_segmentation,
+    "sheet": sheet,
+}
