@@ -1,0 +1,48 @@
+"""Networks over whole crops: what may not be seen is blank voxels, and every stage takes part in a token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.contract import Alteration, Encoded, Facts, Tokens
+from unlabeled_medical.patches import GRID, VolumeEncoder
+
+
+class StagedEncoder(VolumeEncoder):
+    """A network of stages over a volume in which hidden patches are blank voxels, before anything is mixed.
+
+    A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
+    instance is the mean of the last stage. Stages reach across patches, so that hiding saves no time.
+
+    Args:
+        facts: of the reader.
+        widths: channels of each stage, the finest first.
+        patch: voxels a side of what is hidden.
+    """
+
+    def __init__(self, facts: Facts, widths: Sequence[int], patch: int):
+        super().__init__(facts, widths[-1], patch)
+        self.map_widths = list(widths)
+        self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
+        self.norm = nn.LayerNorm(self.width)
+
+    def forward(
+        self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
+    ) -> Encoded:
+        assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
+        seen = tokens.valid if hidden is None else tokens.valid & ~hidden
+        grid = tokens.context[GRID][0].tolist()
+        stages = self.maps(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
+        parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
+        return Encoded(self.norm(torch.stack(parts).sum(0)), stages[-1].mean((2, 3, 4)))
+
+
+def _on_grid(x: Tensor, grid: list[int]) -> Tensor:
+    """A map [B, D, d, h, w] as tokens [B, N, D]: means of what is finer than the grid, else interpolated."""
+    if min(x.shape[2:]) >= max(grid):
+        return F.adaptive_avg_pool3d(x, (grid[0], grid[1], grid[2])).flatten(2).transpose(1, 2)
+    return F.interpolate(x, grid, mode="trilinear", align_corners=False).flatten(2).transpose(1, 2)

@@ -1,0 +1,232 @@
+"""Random crops of volumes. The sample stage cuts, in a loader worker; the batch stage changes, on the device."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unlabeled.contract import Batch, Facts, Kind, Sample, View
+from unlabeled.errors import UserError
+from unlabeled.randomness import Draws
+from unlabeled_medical import augment, turns
+
+STEP, LEAST, MOST = 8, 16, 64  # voxels: default crops are multiples of the first, between the others
+
+CALIBRATED: tuple[tuple[str, float, augment.Change], ...] = (
+    ("noise", 0.1, augment.noise),
+    ("blur", 0.2, augment.blur),
+    ("window", 0.3, augment.window),
+    ("low_resolution", 0.1, augment.low_resolution),
+)
+FREE: tuple[tuple[str, float, augment.Change], ...] = (
+    ("noise", 0.1, augment.noise),
+    ("blur", 0.2, augment.blur),
+    ("brightness", 0.15, augment.brightness),
+    ("contrast", 0.15, augment.contrast),
+    ("low_resolution", 0.1, augment.low_resolution),
+    ("gamma", 0.3, augment.gamma),
+)
+"""Changes of intensity with nnU-Net's probabilities: of Hounsfield units, and of what has no units."""
+
+
+def default_crop(facts: Facts) -> int:
+    """A crop about as large as most volumes, up to 64 voxels a side."""
+    side = STEP * round(sum(facts["shape"]) / 3 / STEP)
+    return int(min(max(side, LEAST), MOST))
+
+
+class Crops(View):
+    """Cubic crops aimed at the foreground, turned, mirrored and changed as the modality allows (nnU-Net's ranges).
+
+    A batch is {"image": [B, C, S, S, S] float32, normalised; "where": [B, 3, 4], which takes places of the crop
+    to those of the volume, both in [0, 1]; "spacing": [B, 3]; "levels" and "foreground" as they were}. Global and
+    local crops are scaled; plain ones are only mirrored; whole ones are undisturbed. Where a crop reaches out of
+    its volume it holds the volume's least value, and `where` says so. Intensities of calibrated Hounsfield units
+    get a jittered window in place of brightness, contrast and gamma, masks are not changed but in space.
+
+    Args:
+        facts: of the reader.
+        crop: voxels a side; none: as large as most volumes, up to 64.
+        local: voxels a side of local crops; none: half of `crop`.
+        whole: centre (a crop from the middle), or resize (the volume scaled into the crop).
+        foreground: share of random crops that are aimed at a voxel of the foreground.
+        scale: range of the zoom of global and local crops.
+        flips: axes that are mirrored half of the time, of d, h and w; "dh" where left and right matter.
+        turn: degrees up to which a fifth of the crops are turned, in planes of even spacing.
+        strength: multiplies the probabilities of changes of intensity; 0: none.
+
+    Raises:
+        UserError: an option that makes no sense.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        crop: int | None = None,
+        local: int | None = None,
+        whole: Literal["centre", "resize"] = "centre",
+        foreground: float = 0.8,
+        scale: tuple[float, float] = (0.7, 1.4),
+        flips: str = "dhw",
+        turn: float = 30.0,
+        strength: float = 1.0,
+    ):
+        crop = default_crop(facts) if crop is None else crop
+        local = max(crop // 2, 1) if local is None else local
+        if min(crop, local) < 2:
+            raise UserError(f"a crop has at least 2 voxels a side, not {min(crop, local)}")
+        if whole not in ("centre", "resize"):
+            raise UserError(f"whole cannot be {whole!r}; there are: centre, resize")
+        if not set(flips) <= set("dhw"):
+            raise UserError(f"flips names axes by the letters d, h and w, not {flips!r}")
+        if not 0 < scale[0] <= scale[1]:
+            raise UserError(f"scale goes from a smaller to a larger factor above 0, not from {scale[0]} to {scale[1]}")
+        if not 0 <= foreground <= 1 or strength < 0:
+            raise UserError("foreground is a share from 0 to 1, and strength a factor from 0")
+        self._local, self._resize, self._foreground = local, whole == "resize", foreground
+        self._scale, self._flips, self._angle = (scale[0], scale[1]), flips, math.radians(turn)
+        self._plane, self._intensity, self._strength = facts["plane"], facts["intensity"], strength
+        self._turns = turns.axis_turns(self._plane) if self._plane else torch.eye(3)[None]
+        self.side = crop
+        self.transforms = len(self._turns) if len(self._turns) > 1 else 0
+
+    @property
+    def _mode(self) -> str:
+        """How grids are resampled: masks stay masks."""
+        return "nearest" if self._intensity == "binary" else "bilinear"
+
+    # ---- the sample stage
+
+    def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
+        shape = torch.tensor(sample["image"].shape[1:])
+        side = self._local if kind == "local" else self.side
+        if kind == "whole":
+            extent = int(shape.max()) if self._resize else side
+            start = (shape - extent).div(2, rounding_mode="floor")
+        else:
+            extent = side if kind == "plain" else self._extent(side, draws.fork("scale"))
+            start = self._start(sample, shape, extent, draws.fork("start"))
+        cut = Cut(start, extent, stride=max(1, extent // (2 * side)))
+        image = cut.of(sample["image"], sample["levels"])
+        if image.shape[-1] != side:
+            mode = "nearest" if self._mode == "nearest" else "trilinear"
+            image = F.interpolate(image[None], (side,) * 3, mode=mode)[0]
+        spacing = sample["spacing"] * cut.extent / side
+        return {**sample, "image": image, "where": cut.where(shape), "spacing": spacing}
+
+    def _extent(self, side: int, draws: Draws) -> int:
+        """Voxels a side that are read and scaled to a crop of this side."""
+        zoom = float(draws.uniform(1, low=self._scale[0], high=self._scale[1]))
+        return max(2, round(side / zoom))
+
+    def _start(self, sample: Sample, shape: Tensor, extent: int, draws: Draws) -> Tensor:
+        """The first voxel of a random crop [3]; it hangs out of the volume only where that is smaller."""
+        room = shape - extent
+        low, high = room.clamp(max=0), room.clamp(min=0)
+        chance = draws.uniform(3)[0]
+        if float(draws.uniform(1)) < self._foreground:
+            points = sample["foreground"]
+            aim = points[int(draws.integers(0, len(points), 1))]
+            start = (aim - (0.25 + 0.5 * chance) * extent).round().long()
+            return torch.where(room < 0, (low * chance).round().long(), start.clamp(low, high))
+        return low + (chance * (high - low + 1)).long().clamp(max=high - low)
+
+    # ---- the batch stage
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        if kind == "whole":
+            return batch
+        batch = self._flipped(batch, draws.fork("flip"))
+        if kind == "plain":
+            return batch
+        if self._plane and self._angle:
+            batch = self._turned(batch, draws.fork("turn"))
+        return {**batch, "image": self._changed(batch["image"], draws)}
+
+    def _flipped(self, batch: Batch, draws: Draws) -> Batch:
+        image, where = batch["image"], batch["where"]
+        chosen = draws.chance(0.5, 3)
+        sign = torch.ones_like(chosen, dtype=where.dtype)
+        for axis, letter in enumerate("dhw"):
+            if letter in self._flips:
+                flip = chosen[:, axis]
+                image = torch.where(flip[:, None, None, None, None], image.flip(axis + 2), image)
+                sign[:, axis] = torch.where(flip, -1.0, 1.0)
+        return {**batch, "image": image, "where": turns.moved(where, torch.diag_embed(sign))}
+
+    def _turned(self, batch: Batch, draws: Draws) -> Batch:
+        """A fifth of the rows turned in a plane of even spacing."""
+        rows = draws.chance(0.2, 1)[:, 0].nonzero()[:, 0]
+        if not len(rows):
+            return batch
+        draws = draws.rows(rows)
+        angle = draws.uniform(1, low=-self._angle, high=self._angle)[:, 0]
+        axis = draws.integers(0, 3, 1)[:, 0]
+        if self._plane != "all":
+            axis = torch.full_like(axis, "dhw".index(self._plane))
+        matrix = turns.about_axis(axis, angle)
+        floor = batch["levels"][rows, :, 4]
+        image = augment.rotate(batch["image"][rows], matrix, floor, self._mode)
+        where = turns.moved(batch["where"][rows], matrix)
+        return {
+            **batch,
+            "image": batch["image"].index_copy(0, rows, image),
+            "where": batch["where"].index_copy(0, rows, where),
+        }
+
+    def _changed(self, image: Tensor, draws: Draws) -> Tensor:
+        """Intensities, in nnU-Net's order and probabilities."""
+        if self._intensity == "binary" or not self._strength:
+            return image
+        for name, probability, change in CALIBRATED if self._intensity == "ct" else FREE:
+            image = augment.sometimes(image, draws.fork(name), min(1.0, probability * self._strength), change)
+        return image
+
+    # ---- known transforms
+
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        """Turns about the axes: the 24 of a cube where every volume is isotropic, else the 4 of the even plane."""
+        image, where, spacing = batch["image"].clone(), batch["where"].clone(), batch["spacing"].clone()
+        for number in which.unique().tolist():
+            rows, matrix = which == number, self._turns[number].to(image.device)
+            image[rows] = turns.turned(batch["image"][rows], matrix)
+            where[rows] = turns.moved(batch["where"][rows], matrix)
+            spacing[rows] = batch["spacing"][rows] @ matrix.abs()
+        return {**batch, "image": image, "where": where, "spacing": spacing}
+
+
+class Cut:
+    """A cube of voxels, of which every `stride`th is read: no more of a memory map is touched."""
+
+    def __init__(self, start: Tensor, extent: int, stride: int):
+        self.start, self.stride = start, stride  # the start [3] int64 may be below 0
+        self.size = -(-extent // stride)
+
+    @property
+    def extent(self) -> int:
+        return self.size * self.stride
+
+    def of(self, image: Tensor, levels: Tensor) -> Tensor:
+        """The cube of a volume [C, D, H, W], normalised, filled with the floor where there is no volume."""
+        size, stride = self.size, self.stride
+        out = levels[:, 4, None, None, None].expand(-1, size, size, size).clone()
+        source: list[slice] = [slice(None)]
+        target: list[slice] = [slice(None)]
+        for start, side in zip(self.start.tolist(), image.shape[1:], strict=True):
+            first = max(0, -(start // stride))  # of the cube's voxels, the first that lies in the volume
+            last = min(size, -(-(side - start) // stride))
+            source.append(slice(start + first * stride, start + (last - 1) * stride + 1, stride))
+            target.append(slice(first, last))
+        low, high, shift, scale = levels[:, :4].T[..., None, None, None]
+        out[tuple(target)] = (image[tuple(source)].float().clamp(low, high) - shift) / scale
+        return out
+
+    def where(self, shape: Tensor) -> Tensor:
+        """[3, 4]: takes a place of the cube to its place in the volume, both in [0, 1]."""
+        ways = torch.diag(self.extent / shape.float())
+        return torch.cat([ways, (self.start / shape.float())[:, None]], 1)

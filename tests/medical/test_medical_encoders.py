@@ -1,0 +1,126 @@
+"""What the conformance kit cannot know: scales for dense use, MONAI's weights, and what hiding saves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unlabeled import plugins
+from unlabeled.errors import UserError
+from unlabeled.training.initial import initialise
+from unlabeled_medical.encoders import SIZES, ViT
+from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled_medical.residual import ResNet3D, ResUNet
+from unlabeled_medical.swin import SwinUNETR
+
+FACTS = {"channels": 2, "shape": [24.0, 24.0, 24.0]}
+ENCODERS = list(plugins.load("medical").encoders)
+
+
+def make(name: str, **options: Any) -> VolumeEncoder:
+    encoder: VolumeEncoder = plugins.load("medical").make("encoder", name, FACTS, **options)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_maps_are_as_wide_as_said_and_ever_coarser(name: str) -> None:
+    encoder = make(name)
+    maps = encoder.maps(torch.randn(2, 2, 24, 16, 20))
+    assert [one.shape[1] for one in maps] == list(encoder.map_widths)
+    sizes = [tuple(one.shape[2:]) for one in maps]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(one.isfinite().all() for one in maps)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_crops_need_not_be_multiples_of_anything(name: str) -> None:
+    encoder = make(name)
+    tokens = encoder.tokenize({"image": torch.randn(1, 2, 17, 9, 13)})
+    assert tokens.context[GRID].tolist() == [[3, 2, 2]]
+    assert encoder(tokens).tokens.shape == (1, 12, encoder.width)  # type: ignore[union-attr]
+
+
+def test_patches_go_together_again() -> None:
+    encoder = make("vit", patch=4)
+    image = torch.randn(3, 2, 8, 12, 16)
+    assert torch.equal(encoder.image(encoder.tokenize({"image": image}).values, [2, 3, 4]), image)
+
+
+def test_patches_outside_of_the_volume_are_not_valid() -> None:
+    encoder = make("vit", patch=4)
+    where = torch.tensor([[[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]])  # twice as deep as the volume
+    tokens = encoder.tokenize({"image": torch.ones(1, 2, 16, 8, 8), "where": where})
+    assert tokens.valid.view(4, 2, 2)[:, 0, 0].tolist() == [True, True, False, False]
+    assert tokens.values[~tokens.valid].eq(0).all()
+    assert tokens.where is not None
+    assert tokens.where.view(4, 2, 2, 3)[:, 0, 0, 0].tolist() == [0.25, 0.75, 1.25, 1.75]
+
+
+def test_a_vit_at_three_quarters_hidden_does_a_fraction_of_the_work() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    encoder = ViT(FACTS, patch=4)
+    tokens = encoder.tokenize({"image": torch.randn(2, 2, 24, 24, 24)})
+    hidden = torch.arange(216).expand(2, -1) % 4 != 0
+
+    def work(what: Tensor | None) -> int:
+        with FlopCounterMode(display=False) as count:
+            encoder(tokens, what)
+        return int(count.get_total_flops())
+
+    assert work(None) > 2.5 * work(hidden)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_vit_sizes_are_those_of_images(size: str) -> None:
+    with torch.device("meta"):
+        encoder = ViT(FACTS, size=size)
+    assert (encoder.width, encoder.depth) == SIZES[size]
+
+
+def test_swin_unetr_takes_monais_weights(tmp_path: Path) -> None:
+    from monai.networks.nets.swin_unetr import SwinUNETR as Theirs
+
+    theirs = Theirs(in_channels=2, out_channels=3, feature_size=12, depths=(1, 1, 1, 1))
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "swin.pt")
+    encoder = SwinUNETR(FACTS, depths=(1, 1, 1, 1), window=7).eval()
+    note = initialise(encoder, str(tmp_path / "swin.pt"))
+    own = len(encoder.net.state_dict())
+    assert note.startswith(f"{own} of {own} weights of the net")
+    image = torch.randn(1, 2, 32, 32, 32)
+    wanted = theirs.eval().swinViT(image, True)
+    for a, b in zip(encoder.maps(image), wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_resnet_takes_monais_weights(tmp_path: Path) -> None:
+    from monai.networks.nets.resnet import ResNet
+
+    theirs = ResNet("basic", [2, 2, 2, 2], [4, 8, 16, 32], n_input_channels=2, conv1_t_stride=2)
+    state = {f"module.{name}": weight for name, weight in theirs.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "resnet.pt")
+    encoder = ResNet3D(FACTS, layers=18, planes=4)
+    note = initialise(encoder, str(tmp_path / "resnet.pt"))
+    own = len(encoder.net.state_dict())
+    assert note.startswith(f"{own} of {own} weights of the net")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ViT(FACTS, size="huge"), "no size of vit is called 'huge'"),
+        (lambda: ViT(FACTS, patch=0), "must be at least 1"),
+        (lambda: ResNet3D(FACTS, layers=7), "no number of layers of resnet3d"),
+        (lambda: ResUNet(FACTS, planes=12), "multiple of 8"),
+        (lambda: ResUNet(FACTS, blocks=(1, 0)), "at least one block"),
+        (lambda: SwinUNETR(FACTS, planes=16), "multiple of 12"),
+        (lambda: SwinUNETR(FACTS, depths=(1, 0, 1, 1)), "four numbers from 1"),
+    ],
+)
+def test_options_that_make_no_sense(make: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        make()

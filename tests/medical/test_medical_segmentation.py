@@ -1,0 +1,168 @@
+"""From pre-training to Dice: what is bright is to be found, which every head can learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unlabeled.cli.main import main
+from unlabeled.errors import UserError
+from unlabeled.training.pretrain import pretrain
+from unlabeled_medical.readers import VolumeReader
+from unlabeled_medical.segmentation import Budget, _finite_mean, _Task, segment
+
+Write = Callable[..., Path]
+QUICK = Budget(steps=40, batch_size=2, lr=1e-2)
+
+
+@pytest.fixture
+def balls(nifti: Write) -> tuple[str, str]:
+    """Six volumes with a bright ball somewhere and a less bright box, and their classes."""
+    chance = np.random.default_rng(0)
+    for number in range(6):
+        grid, middle = np.indices((18, 16, 14)), chance.integers(5, 9, (3, 1, 1, 1))
+        ball = (((grid - middle) ** 2).sum(0) < 16).astype(np.uint8)
+        classes = np.where(ball, 1, 2 * ((grid[0] > 13) & (grid[1] > 8))).astype(np.uint8)
+        voxels = np.choose(classes, [0, 1000, 500]) + chance.normal(0, 30, classes.shape)
+        affine = np.diag([-1.0 if number % 2 else 1.0, 1, 1, 1])
+        nifti(f"images/{number}.nii.gz", voxels.astype(np.int16), affine)
+        labels = nifti(f"labels/{number}.nii.gz", classes, affine)
+    return str(labels.parents[1] / "images"), str(labels.parent)
+
+
+@pytest.fixture
+def run(balls: tuple[str, str], tmp_path: Path) -> str:
+    pretrain(
+        "medical",
+        balls[0],
+        "mae",
+        out=tmp_path / "run",
+        encoder={"name": "resunet", "planes": 8, "blocks": (1, 1)},
+        epochs=1,
+        batch_size=3,
+        quiet=True,
+    )
+    return str(tmp_path / "run")
+
+
+def test_both_heads_learn_and_stand_beside_their_baselines(run: str, balls: tuple[str, str]) -> None:
+    scores = segment([run], *balls, test=2, seeds=1, budget=QUICK)
+    assert [(score.features, score.mode, score.structure, score.volumes) for score in scores] == [
+        (name, mode, structure, 4)
+        for mode, names in {
+            "probe": ("trained (mae)", "untrained, frozen"),
+            "finetune": ("trained (mae)", "from scratch"),
+        }.items()
+        for name in names
+        for structure in ("1", "2")
+    ]
+    tuned = [score.dice[0] for score in scores if score.mode == "finetune"]
+    assert min(tuned) > 0.7
+    assert all(0 <= score.dice[0] <= 1 and len(score.distance) == 1 for score in scores)
+
+
+def test_scores_are_those_of_the_same_seed_whatever_ran_before(run: str, balls: tuple[str, str]) -> None:
+    budget = Budget(steps=3, batch_size=2)
+    torch.manual_seed(1)
+    first = segment([run], *balls, test=2, seeds=2, budget=budget, modes=["probe"])
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    again = segment([run], *balls, test=2, seeds=2, budget=budget, modes=["probe"])
+    assert [score.dice for score in again] == [score.dice for score in first]
+    assert torch.get_rng_state().equal(state)
+
+
+def test_the_probe_leaves_the_encoder_alone(run: str, balls: tuple[str, str]) -> None:
+    from unlabeled.saved import describe, load
+
+    encoder: Any = load(run)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    task = _Task.of(describe(run), *balls, 2, Budget(steps=3), torch.device("cpu"))
+    task.run(encoder, "probe", task.few(1.0, 0), 0)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_few_labels_are_nested_and_never_of_the_test(run: str, balls: tuple[str, str]) -> None:
+    from unlabeled.saved import describe
+
+    task = _Task.of(describe(run), *balls, 2, Budget(), torch.device("cpu"))
+    assert task.test.tolist() == [4, 5]
+    for seed in range(5):
+        parts = [set(task.few(share, seed).tolist()) for share in (0.01, 0.5, 1.0)]
+        assert [len(part) for part in parts] == [1, 2, 4]
+        assert parts[0] < parts[1] < parts[2]
+        assert parts[2] == {0, 1, 2, 3}
+    assert len({tuple(task.few(0.5, seed).tolist()) for seed in range(9)}) > 2
+
+
+def test_segmentations_lie_on_their_volumes_whatever_their_axes(balls: tuple[str, str]) -> None:
+    reader = VolumeReader(balls[0], intensity="none")
+    for at, truth in enumerate(reader.segmentations(balls[1])):
+        assert truth is not None
+        assert np.asarray(reader[at]["image"])[0][truth == 1].min() > 800
+
+
+def test_segmentations_are_resampled_without_new_classes(balls: tuple[str, str]) -> None:
+    reader = VolumeReader(balls[0], spacing=0.7)
+    for at, truth in enumerate(reader.segmentations(balls[1])):
+        assert truth is not None
+        assert set(np.unique(truth)) == {0, 1, 2}
+        assert truth.shape == reader[at]["image"].shape[1:]
+
+
+def test_volumes_without_a_segmentation_are_left_out(run: str, balls: tuple[str, str]) -> None:
+    (Path(balls[1]) / "1.nii.gz").unlink()
+    reader = VolumeReader(balls[0])
+    assert [truth is None for truth in reader.segmentations(balls[1])] == [at == 1 for at in range(6)]
+    scores = segment([run], *balls, test=2, seeds=1, budget=Budget(steps=1), modes=["probe"])
+    assert scores[0].volumes == 3
+
+
+def test_an_empty_segmentation_is_one(balls: tuple[str, str], nifti: Write) -> None:
+    nifti("labels/1.nii.gz", np.zeros((18, 16, 14), np.uint8))
+    truth = VolumeReader(balls[0]).segmentations(balls[1])[1]
+    assert truth is not None
+    assert not truth.any()
+
+
+def test_segmentations_that_do_not_fit(run: str, balls: tuple[str, str], nifti: Write, tmp_path: Path) -> None:
+    reader = VolumeReader(balls[0])
+    for folder, file, classes, said in (
+        (
+            "bad",
+            "0.nii.gz",
+            np.full((18, 16, 14), 0.5),
+            "0.nii.gz cannot be used: its voxels are no numbers",
+        ),
+        ("other", "0.nii.gz", np.ones((9, 9, 9), np.uint8), "and its volume is not; give one on its grid"),
+        ("named", "x.nii.gz", np.ones((18, 16, 14), np.uint8), "give them the same names"),
+    ):
+        nifti(f"{folder}/{file}", classes)
+        with pytest.raises(UserError, match=said):
+            reader.segmentations(str(tmp_path / folder))
+    with pytest.raises(UserError, match="6 volumes have a segmentation, so that 6 cannot be tested on"):
+        segment([run], *balls, test=6)
+    with pytest.raises(UserError, match="no mode is called 'prob'; did you mean probe"):
+        segment([run], *balls, modes=["prob"])
+
+
+def test_what_was_not_found_has_no_distance() -> None:
+    mean = _finite_mean(np.array([[1.0, np.inf, np.nan], [3.0, 4.0, np.inf]]))
+    assert mean[:2].tolist() == [2.0, 4.0]
+    assert np.isnan(mean[2])
+
+
+def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"medical evaluate-segmentation {run} {balls[0]} {balls[1]} --test 2 --seeds 1 --steps 2 --modes probe"
+    assert main(f"{line} --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
+    text = capsys.readouterr().out
+    assert "surface distance (mm)" in text
+    assert [row["volumes"] for row in json.loads((tmp_path / "scores.json").read_text())] == [2, 2, 2, 2, 4, 4, 4, 4]
+    assert main(f"{line} --shots many".split()) == 2
+    assert "shares of the labels" in capsys.readouterr().err
