@@ -242,7 +242,7 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a run's folder, or its encoder folder")
     parser.add_argument("data", help="files to embed")
     parser.add_argument("-o", "--output", required=True, help="FILE.parquet, .csv, .npz or .npy")
-    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--batch_size", type=int, help="samples at once (default: what suits their size)")
     parser.add_argument("--device", default="auto")
     flags = parser.read(normalise(arguments))
     from unlabeled.embedding import embed as make
