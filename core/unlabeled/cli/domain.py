@@ -278,6 +278,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("train", help="labelled data to fit the probes on")
     parser.add_argument("--label", required=True, help="what to predict")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
+    parser.add_argument("--groups", help="leave out each group in turn: what the reader calls it, as --label")
     parser.add_argument("--seeds", type=int, default=3)
     few = "labels to fit on: shares, or rows a class (10,20,40)"
     parser.add_argument("--shots", type=str, default="100%", metavar="1%,10%,100%", help=few)
@@ -298,6 +299,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
         label=flags.label,
         test=flags.test,
         seeds=flags.seeds,
+        groups=flags.groups,
         shots=flags.shots.split(","),
         device=pick_device(flags.device),
     )

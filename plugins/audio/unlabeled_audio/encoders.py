@@ -152,7 +152,7 @@ class LogMelCNN(LogMelEncoder):
         values = torch.where(tokens.valid[..., None], values, 0)
         x = self.unpatched(values).permute(0, 2, 1, 3).flatten(2)[:, None]  # [B, 1, F, 8 N]
         for at, stage in enumerate(self.stages):
-            x = stage(x, tokens.valid.repeat_interleave(8 >> at, 1))
+            x = stage(x, tokens.valid.repeat_interleave(4 >> at, 1))
         x = self.mlp(x.flatten(1, 2).transpose(1, 2))  # [B, C, F / 8, N] -> [B, N, D]
         most = x.masked_fill(~tokens.valid[..., None], -torch.inf).amax(1)
         return Encoded(x, mean_of(x, tokens.valid) + most)

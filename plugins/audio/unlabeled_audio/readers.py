@@ -164,12 +164,12 @@ class AudioReader(Reader):
         """[n, F] mean log-mel of each sample; zeros where it cannot be read."""
         if self._raw is None:
             out = np.zeros((len(self), self.mel.mels), np.float32)
-            for rows, mel, frames in self._spectrograms(range(len(self))):
+            for rows, mel, frames in self.spectrograms(range(len(self))):
                 out[rows] = (mel.sum(2) / frames[:, None]).numpy()
             self._raw = out
         return self._raw
 
-    def _spectrograms(self, indices: Sequence[int], most: int = 64) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    def spectrograms(self, indices: Sequence[int], most: int = 64) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Numbers of readable samples, their log-mels [B, F, T] and frames [B], in small batches of like length."""
         ordered = sorted(indices, key=lambda index: (int(self.rows[index, 2]), index))
         for at in range(0, len(ordered), most):
@@ -186,7 +186,7 @@ class AudioReader(Reader):
     def _statistics(self) -> dict[str, float]:
         """Mean and deviation of log powers over some clips."""
         count, total, squares = 0, 0.0, 0.0
-        for _, mel, frames in self._spectrograms(_spread(len(self), FITTED)):
+        for _, mel, frames in self.spectrograms(_spread(len(self), FITTED)):
             valid = (torch.arange(mel.shape[2]) < frames[:, None])[:, None].expand_as(mel)
             chosen = mel[valid].double()
             count, total = count + len(chosen), total + float(chosen.sum())
