@@ -120,7 +120,7 @@ def statistics(data: str) -> dict[str, Any]:
         centred = (mel - torch.from_numpy(mean[rows])[..., None]) * there
         deviation[rows] = (centred.square().sum(2) / frames[:, None]).sqrt().numpy()
     digit, speaker = reader.labels(LABEL).astype(np.int64), reader.labels(SPEAKER)
-    test = reader.labels("*_{take}").astype(np.int64) < 5
+    test = reader.labels("*_*_{take}").astype(np.int64) < 5
 
     def score(x: Any, out: Any) -> float:
         return linear_probe(Split(x[~out], digit[~out], x[out], digit[out]), 0)["accuracy"]

@@ -187,6 +187,10 @@ class Reader:
         """[len, features] float32: the data with no encoder at all, the baseline beside every number."""
         return None
 
+    def pictures(self, batch: Batch) -> Sequence[Tensor] | None:
+        """What samples, or views of them, look like: [H, W] in 0 … 1 each, for contact sheets; None: not drawn."""
+        return None
+
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: one row per column, series, band or file; every row has the same keys."""
         return [{"samples": str(len(self))}]

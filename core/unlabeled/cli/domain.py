@@ -208,6 +208,12 @@ def inspect(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("data", help="files to look at")
     parser.add_argument("--reader.name", default=name, help=f"one of: {', '.join(registry.readers)}")
     parser.add_argument("--most", type=int, default=1000, help="samples to try to read")
+    parser.add_argument(
+        "--sheet", metavar="FILE.png", help="draw some samples and the views that training makes of them"
+    )
+    view, make_view = factory_of(registry, "view", value_of(argv, "--view.name"))
+    parser.add_argument("--view.name", default=view, help=f"for --sheet, one of: {', '.join(registry.views)}")
+    parser.add_factory(make_view, "view", set())
     parser.add_factory(factory, None, set())
     flags = plain(parser.read(argv))
     reader: Reader = registry.make("reader", name, flags["data"], **{o: flags[o] for o in options_of(factory)})
@@ -222,6 +228,12 @@ def inspect(registry: Registry, arguments: Sequence[str]) -> int:
     print(f"{tried - len(broken):,} of {tried:,} samples tried can be read")
     for item, reason in broken[:20]:
         print(f"broken: {item}: {reason}")
+    if flags["sheet"]:
+        from unlabeled.cli.sheet import write_sheet
+
+        options = _without_name(flags["view"])
+        write_sheet(Path(flags["sheet"]), reader, registry.make("view", view, reader.facts, **options), registry)
+        print(f"some samples and views of them are drawn in {flags['sheet']}")
     return 0
 
 

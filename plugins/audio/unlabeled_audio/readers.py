@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unlabeled.contract import Facts, Reader, Sample
+from unlabeled.contract import Batch, Facts, Reader, Sample
 from unlabeled.errors import BrokenItem, UserError, nearest
 from unlabeled_audio import labels as names_of
 from unlabeled_audio.batches import collate
@@ -168,6 +168,12 @@ class AudioReader(Reader):
                 out[rows] = (mel.sum(2) / frames[:, None]).numpy()
             self._raw = out
         return self._raw
+
+    def pictures(self, batch: Batch) -> list[Tensor]:
+        """Log-mels, low bands below; from three deviations below the mean to three above."""
+        mel, frames = features(batch, self.mel)
+        pairs = zip(mel, frames.tolist(), strict=True)
+        return [((one[:, :count].flip(0) + 3) / 6).clamp(0, 1) for one, count in pairs]
 
     def spectrograms(self, indices: Sequence[int], most: int = 64) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Numbers of readable samples, their log-mels [B, F, T] and frames [B], in small batches of like length."""
