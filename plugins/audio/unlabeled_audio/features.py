@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Facts
 from unlabeled.errors import UserError
@@ -53,12 +53,12 @@ class Mel:
 
 @lru_cache(maxsize=16)
 def _tables(mel: Mel, device: torch.device) -> tuple[Tensor, Tensor, int]:
-    """Window [W], filters [F, bins], length of the transform."""
+    """Window [W], filters [bins, F], length of the transform."""
     from torchaudio.functional import melscale_fbanks
 
     size = 1 << (mel.window - 1).bit_length()
     filters = melscale_fbanks(size // 2 + 1, mel.low, mel.high, mel.mels, mel.rate)
-    return torch.hann_window(mel.window, device=device), filters.T.contiguous().to(device), size
+    return torch.hann_window(mel.window, device=device), filters.to(device), size
 
 
 def frames_of(length: Tensor, mel: Mel) -> Tensor:
@@ -77,15 +77,17 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     Returns:
         [B, F, T] with T = 1 + S // hop.
     """
+    B, T = len(wave), 1 + wave.shape[1] // mel.hop
+    there = torch.arange(T, device=wave.device) < frames_of(length, mel)[:, None]
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
-        spectrum = torch.stft(
-            wave.float(), size, mel.hop, mel.window, window, center=True, pad_mode="constant", return_complex=True
-        )
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        out = (((filters @ power) + FLOOR).log() - mel.mean) / mel.std
-    frame = torch.arange(out.shape[-1], device=wave.device)
-    return out.masked_fill((frame >= frames_of(length, mel)[:, None])[:, None], 0.0)
+        around = nn.functional.pad(wave.float(), (mel.window // 2, mel.window))
+        row, frame = there.nonzero(as_tuple=True)  # padding, often most of a batch, costs no transform
+        spectrum = torch.fft.rfft(around.unfold(1, mel.window, mel.hop)[row, frame] * window, size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        logs = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+        out = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
+    return out.transpose(1, 2)
 
 
 def features(batch: Batch, mel: Mel) -> tuple[Tensor, Tensor]:

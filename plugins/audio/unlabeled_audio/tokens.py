@@ -37,7 +37,7 @@ class LogMelEncoder(Encoder):
         count = (frames / self.patch_frames + 0.5).floor().long().clamp(min=1)  # [B] times of each clip
         time = torch.arange(times, device=mel.device)
         valid = (time < count[:, None]).repeat_interleave(self.rows, 1)
-        values = mel.view(B, self.rows, self.patch_mels, times, self.patch_frames).permute(0, 3, 1, 2, 4)
+        values = mel.reshape(B, self.rows, self.patch_mels, times, self.patch_frames).permute(0, 3, 1, 2, 4)
         values = values.reshape(B, times * self.rows, self.value_width).masked_fill(~valid[..., None], 0.0)
         place = ((time + 0.5) / count[:, None]).clamp(max=1).repeat_interleave(self.rows, 1)
         band = ((torch.arange(self.rows, device=mel.device) + 0.5) / self.rows).repeat(times).expand(B, -1)
