@@ -158,6 +158,7 @@ class Reader:
 
     facts: Facts
     together: bool = False  # samples mean something only all at once (nodes of one graph): a step takes them all
+    embed_batch: int = 512  # how many samples go through an encoder at once outside training; fewer of large ones
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -184,6 +185,10 @@ class Reader:
 
     def raw(self) -> np.ndarray[Any, Any] | None:
         """[len, features] float32: the data with no encoder at all, the baseline beside every number."""
+        return None
+
+    def pictures(self, batch: Batch) -> Sequence[Tensor] | None:
+        """What samples, or views of them, look like: [H, W] in 0 … 1 each, for contact sheets; None: not drawn."""
         return None
 
     def summary(self) -> list[dict[str, str]]:

@@ -67,10 +67,13 @@ def embed(
     registry: Registry,
     *,
     indices: Tensor | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     device: torch.device | None = None,
 ) -> Embedded:
     """Embed samples (all of them unless `indices` [n] says which), in eval mode; the encoder's mode is restored.
+
+    Args:
+        batch_size: samples at once; None: as many as the reader says.
 
     Raises:
         UserError: not one sample could be read.
@@ -82,7 +85,7 @@ def embed(
     kept: list[Tensor] = []
     parts: list[Tensor] = []
     broken: list[Broken] = []
-    for numbers, batch, bad in whole_batches(reader, view, registry, wanted, batch_size):
+    for numbers, batch, bad in whole_batches(reader, view, registry, wanted, batch_size or reader.embed_batch):
         broken += bad
         if batch:
             kept.append(numbers)
@@ -117,6 +120,6 @@ class Sweep:
     def tokens(self, samples: int) -> Iterator[Tokens]:
         """Undisturbed tokens of about this many samples, spread evenly over the training ones, batch by batch."""
         chosen = self.training[:: max(1, len(self.training) // max(samples, 1))]
-        for _, batch, _ in whole_batches(self.reader, self.view, self.registry, chosen, 512):
+        for _, batch, _ in whole_batches(self.reader, self.view, self.registry, chosen, self.reader.embed_batch):
             if batch:
                 yield self.encoder.tokenize(to_device(batch, self.device))

@@ -208,6 +208,12 @@ def inspect(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("data", help="files to look at")
     parser.add_argument("--reader.name", default=name, help=f"one of: {', '.join(registry.readers)}")
     parser.add_argument("--most", type=int, default=1000, help="samples to try to read")
+    parser.add_argument(
+        "--sheet", metavar="FILE.png", help="draw some samples and the views that training makes of them"
+    )
+    view, make_view = factory_of(registry, "view", value_of(argv, "--view.name"))
+    parser.add_argument("--view.name", default=view, help=f"for --sheet, one of: {', '.join(registry.views)}")
+    parser.add_factory(make_view, "view", set())
     parser.add_factory(factory, None, set())
     flags = plain(parser.read(argv))
     reader: Reader = registry.make("reader", name, flags["data"], **{o: flags[o] for o in options_of(factory)})
@@ -222,6 +228,12 @@ def inspect(registry: Registry, arguments: Sequence[str]) -> int:
     print(f"{tried - len(broken):,} of {tried:,} samples tried can be read")
     for item, reason in broken[:20]:
         print(f"broken: {item}: {reason}")
+    if flags["sheet"]:
+        from unlabeled.cli.sheet import write_sheet
+
+        options = _without_name(flags["view"])
+        write_sheet(Path(flags["sheet"]), reader, registry.make("view", view, reader.facts, **options), registry)
+        print(f"some samples and views of them are drawn in {flags['sheet']}")
     return 0
 
 
@@ -242,7 +254,7 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a run's folder, or its encoder folder")
     parser.add_argument("data", help="files to embed")
     parser.add_argument("-o", "--output", required=True, help="FILE.parquet, .csv, .npz or .npy")
-    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--batch_size", type=int, help="samples at once (default: what suits their size)")
     parser.add_argument("--device", default="auto")
     flags = parser.read(normalise(arguments))
     from unlabeled.embedding import embed as make
@@ -278,6 +290,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     parser.add_argument("train", help="labelled data to fit the probes on")
     parser.add_argument("--label", required=True, help="what to predict")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
+    parser.add_argument("--groups", help="leave out each group in turn: what the reader calls it, as --label")
     parser.add_argument("--seeds", type=int, default=3)
     few = "labels to fit on: shares, or rows a class (10,20,40)"
     parser.add_argument("--shots", type=str, default="100%", metavar="1%,10%,100%", help=few)
@@ -298,6 +311,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
         label=flags.label,
         test=flags.test,
         seeds=flags.seeds,
+        groups=flags.groups,
         shots=flags.shots.split(","),
         device=pick_device(flags.device),
     )

@@ -55,10 +55,11 @@ def result_rows(result: Result) -> list[dict[str, str]]:
 
 def print_result(result: Result) -> None:
     """An evaluation as a table, with what it was measured on."""
-    print(
-        f"label {result.label}: probes fitted on {_fitted(result)} of {result.train}, "
-        f"tested on {result.test_rows:,} of {result.test or 'its rows held out'}; {result.seeds} seeds"
-    )
+    if result.groups:
+        how = f"tested on each of {len(result.groups)} groups in turn ({', '.join(result.groups[:10])})"
+    else:
+        how = f"tested on {result.test_rows:,} of {result.test or 'its rows held out'}"
+    print(f"label {result.label}: probes fitted on {_fitted(result)} of {result.train}, {how}; {result.seeds} seeds")
     print_rows(result_rows(result))
     if result.majority is not None:
         print(f"always the commonest class: accuracy {result.majority:.4f}")

@@ -26,7 +26,7 @@ MOST_NUMBERED_CLASSES = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a result: features, probe, metric, and the values over runs and, within a run, over seeds."""
+    """One line of a result: features, probe, metric, and the values over runs and, within a run, seeds or groups."""
 
     features: str
     probe: str
@@ -51,12 +51,13 @@ class Result:
 
     rows: tuple[Row, ...]
     train: str
-    test: str | None  # None: a fifth of train, another one each seed
+    test: str | None  # None: a fifth of train, another one each seed, or each of the groups
     label: str
     seeds: int
     majority: float | None  # accuracy of always saying the commonest class; None for numbers
     train_rows: int  # rows with a label that the probes are fitted on
     test_rows: int
+    groups: tuple[str, ...] = ()  # each left out in turn; of a run, a value for each in this order
 
     def save(self, path: Path) -> None:
         """Write JSON."""
@@ -103,6 +104,7 @@ def evaluate(
     label: str,
     test: str | None = None,
     seeds: int | Sequence[int] = 3,
+    groups: str | None = None,
     shots: Sequence[str | int] = (ALL,),
     baselines: bool = True,
     device: torch.device | None = None,
@@ -115,6 +117,8 @@ def evaluate(
         label: what the reader calls the label.
         seeds: of the untrained encoder, of inner folds, of the rows of `shots`, and of the split where there is no
             test; how many, or which.
+        groups: what the reader calls the group of a row (speaker, patient, place): each group in turn is what the
+            probe is tested on, and fitted on all others.
         shots: how many labels the probes are given, one after another: a share ("1%") or rows a class ("10"). They
             are the same rows for all features, so that differences are paired.
         baselines: measure the untrained encoder and raw features too; no only where they stand beside it already.
@@ -136,18 +140,26 @@ def evaluate(
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
     labelled, tested = _labels(reader, tester, label)
-    whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
+    names: tuple[str, ...] = ()
+    if groups:
+        if test:
+            raise UserError("--groups leaves out groups of one data set in turn; leave out --test, or --groups")
+        names, whole = _each_left_out(reader, labelled, groups, numbers[0])
+    else:
+        whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
     tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     trained = [_features(load(run), what, device) for run, what in zip(runs, saved, strict=True)]
     known = ", ".join(filter(None, (one.method, "with the label" if one.labels == label else "")))
     name = "trained" + (f" ({known})" if known else "")
-    rows = _probe(name, tasks, [[source] * len(numbers) for source in trained])
+    rows = _probe(name, tasks, [[source] * len(whole) for source in trained])
     if baselines:
-        rows += _probe("untrained", tasks, [[_features(one.make_encoder(1000 + s), one, device) for s in numbers]])
+        fresh = [_features(one.make_encoder(1000 + s), one, device) for s in numbers]
+        rows += _probe("untrained", tasks, [[source] * len(whole) for source in fresh] if names else [fresh])
         if reader.raw() is not None:
-            rows += _probe("raw", tasks, [[_raw] * len(numbers)])
-    sizes = (len(whole[0].train_rows), len(whole[0].test_rows))
-    return Result(tuple(rows), train, test, label, len(numbers), _majority(whole[0]), *sizes)
+            rows += _probe("raw", tasks, [[_raw] * len(whole)])
+    majority = _majority(whole if names else whole[:1])
+    sizes = [len(labelled.rows)] * 2 if names else [len(whole[0].train_rows), len(whole[0].test_rows)]
+    return Result(tuple(rows), train, test, label, len(numbers), majority, sizes[0], sizes[1], names)
 
 
 def _raw(reader: Reader) -> Features:
@@ -248,7 +260,25 @@ def _task(reader: Reader, tester: Reader, train: _Labelled, test: _Labelled, see
     return _Task(seed, reader, tester, rows[fit], rows[other], values[fit], values[other], train.classes)
 
 
-def _majority(task: _Task) -> float | None:
-    if task.train_labels.dtype.kind == "f":
+def _each_left_out(reader: Reader, train: _Labelled, groups: str, seed: int) -> tuple[tuple[str, ...], list[_Task]]:
+    """The names of the groups, and for each a task that is tested on it and fitted on all others."""
+    values = np.asarray(reader.labels(groups))[train.rows].astype(str)
+    if (values == "").any() or (values == "nan").any():
+        raise UserError(f"{int(((values == '') | (values == 'nan')).sum())} labelled rows have no group {groups!r}")
+    names = np.unique(values)
+    if len(names) < 2:
+        raise UserError(f"group {groups!r} has one value only ({names[0]}); to leave one out it takes two")
+    tasks = []
+    for name in names:
+        out = values == name
+        rows, labels = train.rows, train.values
+        tasks.append(_Task(seed, reader, reader, rows[~out], rows[out], labels[~out], labels[out], train.classes))
+    return tuple(map(str, names)), tasks
+
+
+def _majority(tasks: Sequence[_Task]) -> float | None:
+    """Accuracy of always saying the commonest class, the mean over tasks; None for numbers."""
+    if tasks[0].train_labels.dtype.kind == "f":
         return None
-    return float((task.test_labels == np.bincount(task.train_labels).argmax()).mean())
+    shares = [(task.test_labels == np.bincount(task.train_labels).argmax()).mean() for task in tasks]
+    return float(np.mean(shares))

@@ -1,0 +1,227 @@
+"""Methods on spoken digits: pre-train without labels, probe on two splits. Writes docs/results/audio_fsdd.md.
+
+Each run is a command that the page shows; runs already finished in --runs are not trained again.
+
+    python benchmarks/audio_fsdd.py ../shared/data/audio/fsdd/recordings [--methods simclr,byol] [--seeds 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlabeled.cli.tables import markdown
+from unlabeled.evaluation.evaluate import Result, evaluate
+from unlabeled.evaluation.probes import Split, linear_probe
+from unlabeled_audio.readers import AudioReader
+
+TRAIN, TEST = ("*_[1-4][0-9].wav", "*_[5-9].wav"), "*_[0-4].wav"  # the official split: the last number of the name
+LABEL, SPEAKER = "{digit}_*", "*_{speaker}_*"
+ROWS = {  # method and flags
+    "simclr": ("simclr", "--encoder cnn --epochs 4 --batch-size 64 --lr 1e-3"),
+    "atst_frame": ("atst_frame", "--encoder frame_vit --epochs 4 --batch-size 64"),
+    "mae": ("mae", "--encoder vit --epochs 4 --batch-size 64"),
+    "byol": ("byol", "--encoder cnn --epochs 4 --batch-size 64 --lr 1e-3"),
+}
+MIXED = ("simclr", "byol")  # their views also have a background of the training clips, as BYOL-A's
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pre-training run."""
+
+    name: str
+    seed: int
+    folder: Path
+
+    def command(self, data: str) -> list[str]:
+        method, options = ROWS[self.name]
+        train = training(data)
+        background = ["--view.background", train] if self.name in MIXED else []
+        flags = f"--method {method} {options} --seed {self.seed} --out {self.folder}"
+        return ["unlabeled", "audio", "pretrain", train, *flags.split(), *background]
+
+    def run(self, data: str) -> None:
+        """Train; one thread, so that runs can share the cores."""
+        if (self.folder / "seconds").exists():
+            return
+        line = [sys.executable, "-m", "unlabeled.cli.main", *self.command(data)[1:]]
+        script = f"import resource, subprocess, sys; r = subprocess.run({line!r}).returncode; "
+        script += "u = resource.getrusage(resource.RUSAGE_CHILDREN); print('cpu', u.ru_utime + u.ru_stime); sys.exit(r)"
+        start = time.perf_counter()
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
+        (self.folder / "seconds").write_text(done.stdout.split("cpu ")[-1].strip())
+        print(f"{self.folder}: {self.seconds:.0f} processor s in {time.perf_counter() - start:.0f} s", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Processor time of the whole command."""
+        return float((self.folder / "seconds").read_text())
+
+
+def training(data: str) -> str:
+    """The official training clips."""
+    return ",".join(f"{data}/{pattern}" for pattern in TRAIN)
+
+
+def main() -> None:
+    """Train what is missing, evaluate, write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data")
+    parser.add_argument("--methods", default=",".join(ROWS))
+    parser.add_argument("--runs", default="runs/audio_fsdd")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--out", default="docs/results/audio_fsdd")
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    out = Path(f"{flags.out}.json")
+    found: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    found.setdefault("features", statistics(flags.data))
+    names = flags.methods.split(",")
+    jobs = {
+        name: [Job(name, seed, Path(flags.runs) / f"{name}-{seed}") for seed in range(flags.seeds)] for name in names
+    }
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        trained = {name: [pool.submit(job.run, flags.data) for job in many] for name, many in jobs.items()}
+        for name, many in jobs.items():
+            for one in trained[name]:
+                one.result()
+            found[name] = {**measured(flags.data, many), "seconds": np.mean([job.seconds for job in many])}
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(found, indent=1) + "\n")
+            page(found, Path(f"{flags.out}.md"))
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_utime:.0f} processor s for evaluation")
+
+
+def statistics(data: str) -> dict[str, Any]:
+    """Accuracy of the linear probe on the mean log-mel, and on its mean and deviation."""
+    reader = AudioReader(data)
+    mean = reader.raw()
+    assert mean is not None
+    deviation = np.zeros_like(mean)
+    for rows, mel, frames in reader.spectrograms(range(len(reader))):
+        there = (torch.arange(mel.shape[2]) < frames[:, None])[:, None]
+        centred = (mel - torch.from_numpy(mean[rows])[..., None]) * there
+        deviation[rows] = (centred.square().sum(2) / frames[:, None]).sqrt().numpy()
+    digit, speaker = reader.labels(LABEL).astype(np.int64), reader.labels(SPEAKER)
+    test = reader.labels("*_*_{take}").astype(np.int64) < 5
+
+    def score(x: Any, out: Any) -> float:
+        return linear_probe(Split(x[~out], digit[~out], x[out], digit[out]), 0)["accuracy"]
+
+    kinds = {"mean log-mel": mean, "its mean and deviation": np.concatenate([mean, deviation], 1)}
+    return {
+        name: {"official": [score(x, test)], "speakers": [[score(x, speaker == one) for one in np.unique(speaker)]]}
+        for name, x in kinds.items()
+    }
+
+
+def measured(data: str, jobs: list[Job]) -> dict[str, Any]:
+    """Accuracies of trained encoders and of one untrained, by a linear probe and by 20 neighbours."""
+    folders = [job.folder for job in jobs]
+    official = evaluate(folders, training(data), test=f"{data}/{TEST}", label=LABEL, seeds=1)
+    speakers = evaluate(folders, data, label=LABEL, groups=SPEAKER, seeds=1)
+    return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")}
+
+
+def _both(official: Result, speakers: Result, kind: str) -> dict[str, Any]:
+    """Values of each run, and of its speakers."""
+    out: dict[str, Any] = {}
+    for probe in ("linear", "knn"):
+        rows = [
+            next(
+                row
+                for row in result.rows
+                if row.features.startswith(kind) and (row.probe, row.metric) == (probe, "accuracy")
+            )
+            for result in (official, speakers)
+        ]
+        groups = len(speakers.groups)
+        values = rows[1].values
+        out[probe] = {
+            "official": list(rows[0].values),
+            "speakers": [list(values[at : at + groups]) for at in range(0, len(values), groups)],
+        }
+    return out
+
+
+def figures(one: dict[str, Any]) -> dict[str, str]:
+    """Mean ± deviation over runs of the two splits, and the worst speaker."""
+    means = [float(np.mean(run)) for run in one["speakers"]]
+    worst = float(np.mean(one["speakers"], 0).min())
+
+    def text(values: list[float]) -> str:
+        return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
+
+    return {"official": text(one["official"]), "leave one speaker out": text(means), "worst speaker": f"{worst:.3f}"}
+
+
+def page(found: dict[str, Any], path: Path) -> None:
+    """The table and the commands behind it."""
+    lines = [
+        {"features": name, "encoder": "", **figures(one), "20 neighbours": "", "processor s a run": ""}
+        for name, one in found["features"].items()
+    ]
+    commands, seen = [], set()
+    for name, (_, options) in ROWS.items():
+        if name not in found:
+            continue
+        encoder = options.split()[1]
+        kinds = [("untrained", "untrained", "")] if encoder not in seen else []
+        seen.add(encoder)
+        for kind, title, seconds in [*kinds, ("trained", f"`{name}`", f"{found[name]['seconds']:.0f}")]:
+            one = found[name][kind]
+            near = " / ".join(list(figures(one["knn"]).values())[:2])
+            lines.append(
+                {
+                    "features": title,
+                    "encoder": encoder,
+                    **figures(one["linear"]),
+                    "20 neighbours": near,
+                    "processor s a run": seconds,
+                }
+            )
+        commands.append(" ".join(Job(name, 0, Path(f"runs/audio_fsdd/{name}-0")).command("recordings")))
+    seeds = len(next(found[name] for name in ROWS if name in found)["trained"]["linear"]["official"])
+    first = next(name for name in ROWS if name in found)
+    text = (
+        "# Free Spoken Digit Dataset\n\n"
+        "Accuracy of telling the ten digits by a linear probe of frozen features; mean ± standard deviation over\n"
+        f"{seeds} seeds of pre-training. *Official*: fitted on 2,700 clips, tested on takes 0 … 4 of each speaker and\n"
+        "digit (300). *Leave one speaker out*: fitted on five speakers, tested on the sixth, the mean over the six in\n"
+        "turn. The last but one column is k-NN on the two splits. The encoders are pre-trained without labels on the\n"
+        "2,700 clips, so in the second split they have heard the speaker that the probe has not. Budgets are small,\n"
+        "for two slow cores; no setting was chosen by labels.\n\n"
+        f"{markdown(lines)}\n"
+        "Processor seconds are of the whole command, reading and saving included "
+        f"({os.cpu_count()} processors, {platform.machine()}, no GPU, torch {torch.__version__}).\n\n"
+        "A run and its numbers, here of seed 0, in the folder that holds `recordings`:\n\n```sh\n"
+        + "\n".join(commands)
+        + f"\nunlabeled audio evaluate runs/audio_fsdd/{first}-0 '{training('recordings')}' \\\n"
+        f"  --test 'recordings/{TEST}' --label '{LABEL}'\n"
+        f"unlabeled audio evaluate runs/audio_fsdd/{first}-0 recordings --label '{LABEL}' --groups '{SPEAKER}'\n```\n\n"
+        "All of it: `python benchmarks/audio_fsdd.py ../shared/data/audio/fsdd/recordings`.\n"
+    )
+    path.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

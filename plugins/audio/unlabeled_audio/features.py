@@ -1,0 +1,107 @@
+"""Log-mel spectrograms, in batches, on the device; settings and statistics come from the reader's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unlabeled.contract import Batch, Facts
+from unlabeled.errors import UserError
+
+FLOOR = 1e-6  # power below which there is silence; 16 bits' own noise is about there
+
+
+@dataclass(frozen=True, slots=True)
+class Mel:
+    """How sound becomes log-mels: F bands, a frame every `hop` samples."""
+
+    rate: int  # Hz
+    mels: int  # F
+    hop: int  # samples
+    window: int  # samples
+    low: float  # Hz
+    high: float  # Hz
+    mean: float = 0.0  # of log powers, over the training data
+    std: float = 1.0
+
+    @staticmethod
+    def of(facts: Facts) -> Mel:
+        return Mel(**facts["mel"])
+
+    def data(self) -> dict[str, Any]:
+        """As facts hold it."""
+        return asdict(self)
+
+    def check(self) -> None:
+        """Raises UserError where settings contradict each other."""
+        if self.rate < 1 or self.mels < 1 or self.hop < 1 or self.window < self.hop:
+            raise UserError(
+                f"rate {self.rate} Hz, {self.mels} mels, a hop of {self.hop} and a window of {self.window} samples do "
+                "not go together: all at least 1, and the window no shorter than the hop"
+            )
+        if not 0 <= self.low < self.high <= self.rate / 2:
+            raise UserError(
+                f"mel bands from {self.low:g} to {self.high:g} Hz do not fit a rate of {self.rate} Hz: choose --low "
+                f"and --high between 0 and {self.rate / 2:g}"
+            )
+
+
+@lru_cache(maxsize=16)
+def _tables(mel: Mel, device: torch.device) -> tuple[Tensor, Tensor, int]:
+    """Window [W], filters [bins, F], length of the transform."""
+    from torchaudio.functional import melscale_fbanks
+
+    size = 1 << (mel.window - 1).bit_length()
+    filters = melscale_fbanks(size // 2 + 1, mel.low, mel.high, mel.mels, mel.rate)
+    return torch.hann_window(mel.window, device=device), filters.to(device), size
+
+
+def frames_of(length: Tensor, mel: Mel) -> Tensor:
+    """How many frames a clip of `length` samples has: one is in the middle of every hop-th sample."""
+    return 1 + length // mel.hop
+
+
+@torch.no_grad()
+def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
+    """Standardised log powers of mel bands; zero beyond a clip's end, and the same whatever padding follows.
+
+    Args:
+        wave: [B, S], zero from `length` on.
+        length: [B] int64, samples.
+
+    Returns:
+        [B, F, T] with T = 1 + S // hop.
+    """
+    B, T = len(wave), 1 + wave.shape[1] // mel.hop
+    there = torch.arange(T, device=wave.device) < frames_of(length, mel)[:, None]
+    with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
+        window, filters, size = _tables(mel, wave.device)
+        around = nn.functional.pad(wave.float(), (mel.window // 2, mel.window))
+        row, frame = there.nonzero(as_tuple=True)  # padding, often most of a batch, costs no transform
+        spectrum = torch.fft.rfft(around.unfold(1, mel.window, mel.hop)[row, frame] * window, size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        logs = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+        out = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
+    return out.transpose(1, 2)
+
+
+def features(batch: Batch, mel: Mel) -> tuple[Tensor, Tensor]:
+    """Log-mels [B, F, T] and each clip's number of frames [B]; a view's own where it has altered them."""
+    made = batch.get("logmel")
+    made = log_mel(batch["wave"], batch["length"], mel) if made is None else made
+    return made, frames_of(batch["length"], mel)
+
+
+def settings(facts: Mapping[str, Any]) -> str:
+    """In words."""
+    mel = Mel.of(facts)
+    ms = 1000 / mel.rate
+    return (
+        f"{mel.mels} mels of {mel.low:g} … {mel.high:g} Hz every {mel.hop * ms:g} ms in windows of "
+        f"{mel.window * ms:g} ms at {mel.rate} Hz"
+    )

@@ -1,0 +1,222 @@
+"""Random views of clips: segments, gain, background and rooms on the wave; crops and masks on the log-mel.
+
+A view that alters log-mels hands them on as batch["logmel"] [B, F, T]; encoders of waves do not hear that part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unlabeled.contract import Batch, Facts, Kind, Sample, View
+from unlabeled.errors import UserError
+from unlabeled.randomness import Draws
+from unlabeled_audio.features import Mel, frames_of, log_mel
+from unlabeled_audio.mixing import Pool, at_ratio, in_room
+
+Bounds = tuple[float, float]
+RANDOM: tuple[Kind, ...] = ("global", "local")
+
+
+def _bounds(name: str, value: Bounds, least: float, most: float) -> Bounds:
+    low, high = value
+    if not least <= low <= high <= most:
+        raise UserError(f"{name} are two numbers, the smaller first, from {least:g} to {most:g}, not {low:g}, {high:g}")
+    return float(low), float(high)
+
+
+class Segments(View):
+    """Random segments at a random gain, optionally with a background and in a room.
+
+    A global view is a share of the clip, a local one a smaller share, a plain one all of it; none is longer than
+    `seconds`. Two views are two segments (ATST-Clip, arXiv 2204.12076).
+
+    Args:
+        facts: of the reader.
+        seconds: no view but the whole one is longer; none: 6, or twice the median clip where that is less.
+        share: of a clip that is a global view.
+        local: of a clip that is a local view.
+        gain: dB up or down at most.
+        background: clips that are mixed in, as a reader takes them; the training data themselves will do. None: none.
+        snr: dB between the clip's power and the background's.
+        rooms: impulse responses, as a reader takes them; none: no echo.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        seconds: float | None = None,
+        share: Bounds = (0.6, 1.0),
+        local: Bounds = (0.2, 0.5),
+        gain: float = 6.0,
+        background: str | None = None,
+        snr: Bounds = (0.0, 20.0),
+        rooms: str | None = None,
+    ):
+        self.mel = Mel.of(facts)
+        seconds = min(6.0, 2 * facts["seconds"]) if seconds is None else seconds
+        if seconds <= 0 or gain < 0:
+            raise UserError(f"seconds must be above 0 and gain at least 0, not {seconds:g} and {gain:g}")
+        self.most = max(1, round(seconds * self.mel.rate))
+        self.shares = {"global": _bounds("share", share, 0.01, 1.0), "local": _bounds("local", local, 0.01, 1.0)}
+        self.gain, self.snr = gain, _bounds("snr", snr, -60.0, 120.0)
+        self.background = Pool(background, self.mel.rate) if background else None
+        self.rooms = Pool(rooms, self.mel.rate) if rooms else None
+
+    def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
+        if kind == "whole":
+            return sample
+        wave = self._segment(sample["wave"], kind, draws)
+        if kind in RANDOM and self.rooms:
+            wave = in_room(wave, self.rooms.take(draws.fork("room")))
+        if kind in RANDOM and self.background:
+            chance = draws.fork("background")
+            noise = self.background.take(chance, len(wave) / self.mel.rate)
+            wave = at_ratio(wave, noise, float(chance.uniform(1, low=self.snr[0], high=self.snr[1])))
+        return {**sample, "wave": wave, "length": torch.tensor(len(wave))}
+
+    def _segment(self, wave: Tensor, kind: Kind, draws: Draws) -> Tensor:
+        low, high = self.shares.get(kind, (1.0, 1.0))
+        share, place = draws.uniform(2)[0].tolist()
+        count = min(self.most, max(1, round(len(wave) * (low + (high - low) * share))))
+        start = int(place * (len(wave) - count + 1))
+        return wave[start : start + count]
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        if kind not in RANDOM:
+            return batch
+        decibel = draws.uniform(1, low=-self.gain, high=self.gain)
+        return {**batch, "wave": batch["wave"] * 10 ** (decibel / 20)}
+
+
+class ResizedCrops(Segments):
+    """Segments whose log-mels are cropped or widened at random in time and frequency, and resized (BYOL-A, 2103.06695).
+
+    Where the crop reaches beyond the spectrogram it finds the mean of the data, as it does in the paper.
+
+    Args:
+        facts: of the reader.
+        seconds: no view but the whole one is longer; none: 6, or twice the median clip where that is less.
+        share: of a clip that is a global view.
+        local: of a clip that is a local view.
+        gain: dB up or down at most.
+        background: clips that are mixed in, as a reader takes them; the training data themselves will do. None: none.
+        snr: dB between the clip's power and the background's.
+        rooms: impulse responses, as a reader takes them; none: no echo.
+        bands: share of the bands that a crop has.
+        frames: share of the frames that a crop has; above 1 it is wider than the clip.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        seconds: float | None = None,
+        share: Bounds = (0.6, 1.0),
+        local: Bounds = (0.2, 0.5),
+        gain: float = 6.0,
+        background: str | None = None,
+        snr: Bounds = (0.0, 20.0),
+        rooms: str | None = None,
+        bands: Bounds = (0.6, 1.0),
+        frames: Bounds = (0.6, 1.5),
+    ):
+        super().__init__(
+            facts, seconds=seconds, share=share, local=local, gain=gain, background=background, snr=snr, rooms=rooms
+        )
+        self.bands, self.frames = _bounds("bands", bands, 0.05, 1.0), _bounds("frames", frames, 0.05, 4.0)
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        batch = super().batch(batch, kind, draws)
+        if kind not in RANDOM:
+            return batch
+        mel = log_mel(batch["wave"], batch["length"], self.mel)
+        count = frames_of(batch["length"], self.mel)
+        height = draws.uniform(1, low=self.bands[0], high=self.bands[1])[:, 0]
+        width = draws.uniform(1, low=self.frames[0], high=self.frames[1])[:, 0]
+        low, start = draws.uniform(2).unbind(1)
+        return {**batch, "logmel": resized(mel, count, height, width, low * (1 - height), start * (1 - width))}
+
+
+def resized(mel: Tensor, count: Tensor, height: Tensor, width: Tensor, low: Tensor, start: Tensor) -> Tensor:
+    """Boxes of log-mels [B, F, T] resized to their clips: shares of bands and of each clip's `count` [B] frames.
+
+    A box has `height` from `low` on and `width` from `start` on, all [B] (width above 1 and start below 0 reach beyond
+    the clip); linear interpolation, zero outside.
+    """
+    B, bands, T = mel.shape
+    frame, band = torch.arange(T, device=mel.device), torch.arange(bands, device=mel.device)
+    across = start[:, None] + width[:, None] * (frame + 0.5) / count[:, None]  # [B, T], share of the clip
+    up = low[:, None] + height[:, None] * (band + 0.5) / bands  # [B, F], share of the bands
+    x = across * (2 * count[:, None] / T) - 1  # as grid_sample counts: −1 … 1 is the tensor from edge to edge
+    grid = torch.stack([x[:, None].expand(B, bands, T), (2 * up - 1)[:, :, None].expand(B, bands, T)], -1)
+    out = F.grid_sample(mel[:, None], grid.to(mel.dtype), padding_mode="zeros", align_corners=False)[:, 0]
+    return out.masked_fill((frame >= count[:, None])[:, None], 0.0)
+
+
+class SpecAugment(Segments):
+    """Segments whose log-mels lack random bands and frames, which show the mean (SpecAugment, arXiv 1904.08779).
+
+    Args:
+        facts: of the reader.
+        seconds: no view but the whole one is longer; none: 6, or twice the median clip where that is less.
+        share: of a clip that is a global view.
+        local: of a clip that is a local view.
+        gain: dB up or down at most.
+        background: clips that are mixed in, as a reader takes them; the training data themselves will do. None: none.
+        snr: dB between the clip's power and the background's.
+        rooms: impulse responses, as a reader takes them; none: no echo.
+        bands: largest share of the bands that one mask covers.
+        frames: largest share of the frames that one mask covers.
+        masks: of bands, and as many of frames.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        *,
+        seconds: float | None = None,
+        share: Bounds = (0.6, 1.0),
+        local: Bounds = (0.2, 0.5),
+        gain: float = 6.0,
+        background: str | None = None,
+        snr: Bounds = (0.0, 20.0),
+        rooms: str | None = None,
+        bands: float = 0.2,
+        frames: float = 0.2,
+        masks: int = 2,
+    ):
+        super().__init__(
+            facts, seconds=seconds, share=share, local=local, gain=gain, background=background, snr=snr, rooms=rooms
+        )
+        _bounds("bands and frames", (min(bands, frames), max(bands, frames)), 0.0, 0.5)
+        self.bands, self.frames, self.masks = bands, frames, masks
+
+    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
+        batch = super().batch(batch, kind, draws)
+        if kind not in RANDOM or not self.masks:
+            return batch
+        mel = log_mel(batch["wave"], batch["length"], self.mel)
+        count = frames_of(batch["length"], self.mel)
+        bands = _stripes(torch.full_like(count, mel.shape[1]), mel.shape[1], self.bands, self.masks, draws)
+        frames = _stripes(count, mel.shape[2], self.frames, self.masks, draws)
+        return {**batch, "logmel": mel.masked_fill(bands[:, :, None] | frames[:, None], 0.0)}
+
+
+def _stripes(count: Tensor, size: int, most: float, masks: int, draws: Draws) -> Tensor:
+    """[B, size] bool: so many stripes inside the first `count` [B] places, each a share of them up to `most`."""
+    width = (draws.uniform(masks) * most * count[:, None]).round()  # [B, masks]
+    start = (draws.uniform(masks) * (count[:, None] - width + 1)).floor()
+    place = torch.arange(size, device=count.device)[:, None]
+    return ((place >= start[:, None]) & (place < (start + width)[:, None])).any(-1)
+
+
+VIEWS: Mapping[str, Callable[..., View]] = {
+    "resized_crops": ResizedCrops,
+    "segments": Segments,
+    "spec_augment": SpecAugment,
+}
