@@ -29,7 +29,7 @@ class Training:
         steps: optimiser steps.
         batch_size: samples a step, over all processes and micro-batches.
         accumulate: micro-batches a step; state (centres, teachers) still moves once a step.
-        optimizer: adamw (arXiv 1711.05101) or lars (1708.03888).
+        optimizer: adamw (arXiv 1711.05101), adam (1412.6980, weight decay in the gradient) or lars (1708.03888).
         lr: peak learning rate at this batch size.
         schedule: of the rate: cosine to the end; infinite (arXiv 2503.02844: a cosine to a constant rate, the constant,
             and annealing at last); or constant. Runs of the latter two can be made longer.
@@ -63,7 +63,7 @@ class Training:
     steps: int | None = None
     batch_size: int = 256
     accumulate: int = 1
-    optimizer: Literal["adamw", "lars"] = "adamw"
+    optimizer: Literal["adamw", "adam", "lars"] = "adamw"
     lr: float = 1e-3
     schedule: Literal["cosine", "infinite", "constant"] = "cosine"
     lr_end: float = 0.0

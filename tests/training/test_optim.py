@@ -39,6 +39,22 @@ def test_lars_is_its_formula() -> None:
     assert torch.allclose(layer.bias.double(), bias, atol=1e-6)
 
 
+def test_adam_takes_weight_decay_for_a_part_of_the_gradient() -> None:
+    """Two steps of arXiv 1412.6980 on a matrix by hand; AdamW's would differ by the size of its gradient."""
+    layer = nn.Linear(2, 2)
+    optimizer = make_optimizer(layer, Training(optimizer="adam", lr=0.1, weight_decay=0.5, beta2=0.99))
+    weight = layer.weight.detach().double().clone()
+    first, second = torch.zeros(2, 2).double(), torch.zeros(2, 2).double()
+    for step in (1, 2):
+        slope = torch.full((2, 2), 0.3 * step)
+        layer.weight.grad, layer.bias.grad = slope.clone(), torch.zeros(2)
+        optimizer.step()
+        full = slope.double() + 0.5 * weight
+        first, second = 0.9 * first + 0.1 * full, 0.99 * second + 0.01 * full**2
+        weight = weight - 0.1 * (first / (1 - 0.9**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-8)
+    assert torch.allclose(layer.weight.double(), weight, atol=1e-6)
+
+
 def test_vectors_do_not_decay() -> None:
     layer = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     optimizer = make_optimizer(layer, Training(lr=1.0, weight_decay=0.5))

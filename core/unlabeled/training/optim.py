@@ -1,4 +1,4 @@
-"""Optimisers: AdamW and LARS, with no decay on norms and biases, both able to skip a step without waiting."""
+"""Optimisers: AdamW, Adam and LARS, with no decay on norms and biases, both able to skip a step without waiting."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimiz
     ]
     if training.optimizer == "lars":
         return LARS(groups, lr=training.lr)
-    return torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, training.beta2), fused=True)
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=training.lr, betas=(0.9, training.beta2), fused=True)
 
 
 def learning_rate(training: Training, clock: Clock) -> float:

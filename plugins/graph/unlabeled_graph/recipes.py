@@ -14,11 +14,11 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"epochs": 200, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.0, "warmup": 0.0},
     # CCA-SSG, arXiv 2106.12484, on Cora: a constant rate, edges .4, features .1, no head.
     "cca_ssg": {"epochs": 50, "lr_end": 1e-3, "view": {"name": "drop", "edges": 0.4, "features": 0.1}},
-    "grace": {"lr": 5e-4, "lr_end": 5e-4, "weight_decay": 1e-5, "view": THIRD},
+    "grace": {"optimizer": "adam", "lr": 5e-4, "lr_end": 5e-4, "weight_decay": 1e-5, "view": THIRD},
     "bgrl": {"epochs": 600, "lr": 5e-4, "weight_decay": 1e-5, "warmup": 0.1, "view": THIRD},
     # GraphMAE, arXiv 2205.10803, on Cora: --encoder gat; its decoder is as wide as the encoder.
-    "graphmae": {"epochs": 1500, "weight_decay": 2e-4, "set": {"rebuild.width": 512}},
-    "graphmae2": {"epochs": 1000, "set": {"rebuild.width": 512}},
+    "graphmae": {"optimizer": "adam", "epochs": 1500, "weight_decay": 2e-4, "set": {"rebuild.width": 512}},
+    "graphmae2": {"optimizer": "adam", "epochs": 1000, "set": {"rebuild.width": 512}},
     "mae": {"weight_decay": 0.0, "beta2": 0.999, "set": {"random.ratio": 0.5}},
     # Nodes near in coords are alike in structure, not neighbours: targets are scattered.
     "ijepa": {**STILL, "set": {"context_targets.shape": "scattered", "context_targets.context": [0.4, 0.6]}},
