@@ -10,6 +10,7 @@ from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from unlabeled.contract import Batch, Encoder, Reader, Sample, Target, View
+    from unlabeled.methods import Method
 
 
 @hookimpl
@@ -45,6 +46,13 @@ def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
     from unlabeled_audio.targets import Cepstra
 
     return {"mfcc": Cepstra}
+
+
+@hookimpl
+def unlabeled_methods() -> Mapping[str, Method]:
+    from unlabeled_audio.methods import METHODS
+
+    return METHODS
 
 
 @hookimpl

@@ -86,7 +86,7 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
         spectrum = torch.fft.rfft(around.unfold(1, mel.window, mel.hop)[row, frame] * window, size)
         power = spectrum.real.square() + spectrum.imag.square()
         logs = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
-        out = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
+        out: Tensor = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
     return out.transpose(1, 2)
 
 

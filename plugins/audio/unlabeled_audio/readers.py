@@ -21,7 +21,7 @@ from unlabeled_audio.decoding import Info, decode, probe, resample
 from unlabeled_audio.features import Mel, features, settings
 from unlabeled_audio.sources import find
 
-FITTED = 256  # clips that the statistics are taken of, evenly spread
+FITTED, FITTED_SECONDS = 256, 600.0  # clips and their sound, at most, that the statistics are taken of
 EMBEDDED = 120.0  # seconds of sound, padding included, that encoders see at once outside training
 LOOKED_AT = 200  # clips that notices are taken of
 CLIPPED = 0.999  # an amplitude that says "clipped" where several samples in a row have it
@@ -192,7 +192,8 @@ class AudioReader(Reader):
     def _statistics(self) -> dict[str, float]:
         """Mean and deviation of log powers over some clips."""
         count, total, squares = 0, 0.0, 0.0
-        for _, mel, frames in self.spectrograms(_spread(len(self), FITTED)):
+        most = min(FITTED, max(8, int(FITTED_SECONDS / max(float(np.median(self._seconds())), 1e-3))))
+        for _, mel, frames in self.spectrograms(_spread(len(self), most)):
             valid = (torch.arange(mel.shape[2]) < frames[:, None])[:, None].expand_as(mel)
             chosen = mel[valid].double()
             count, total = count + len(chosen), total + float(chosen.sum())
