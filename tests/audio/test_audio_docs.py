@@ -23,7 +23,7 @@ def test_the_commands_of_the_page_run(
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     lines = [shlex.split(line)[1:] for line in block.splitlines()]
-    assert [line[1] for line in lines] == ["inspect", "pretrain", "evaluate", "evaluate", "embed"]
+    assert [line[1] for line in lines] == ["inspect", "pretrain", "evaluate", "evaluate", "embed", "embed-frames"]
     for line in lines:
         if line[1] == "evaluate":  # evaluations do not pass over what is broken
             (tmp_path / "clips" / "broken_header.wav").unlink(missing_ok=True)

@@ -63,6 +63,13 @@ def unlabeled_recipes() -> Mapping[str, Mapping[str, Any]]:
 
 
 @hookimpl
+def unlabeled_commands() -> Mapping[str, Callable[[list[str]], None]]:
+    from unlabeled_audio.commands import COMMANDS
+
+    return COMMANDS
+
+
+@hookimpl
 def unlabeled_example(folder: Path) -> str:
     from unlabeled_audio.example import write
 
