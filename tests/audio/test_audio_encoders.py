@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import RATE, chance
+from sounds import RATE, chance
 from unlabeled.contract import Batch, Encoder
 from unlabeled.errors import UserError
 from unlabeled_audio.encoders import ENCODERS, FrameViT, LogMelCNN, LogMelViT

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from conftest import RATE
+from sounds import RATE
 from unlabeled.cli.main import main
 from unlabeled.errors import UserError
 from unlabeled.training.pretrain import pretrain
