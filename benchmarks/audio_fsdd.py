@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -198,7 +199,7 @@ def page(found: dict[str, Any], path: Path) -> None:
                     "processor s a run": seconds,
                 }
             )
-        commands.append(" ".join(Job(name, 0, Path(f"runs/audio_fsdd/{name}-0")).command("recordings")))
+        commands.append(shlex.join(Job(name, 0, Path(f"runs/audio_fsdd/{name}-0")).command("recordings")))
     seeds = len(next(found[name] for name in ROWS if name in found)["trained"]["linear"]["official"])
     first = next(name for name in ROWS if name in found)
     text = (

@@ -6,23 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile as sf
-import torch
 
+from sounds import RATE
 from unlabeled.contract import Batch
 from unlabeled_audio.batches import collate
 from unlabeled_audio.example import write
 from unlabeled_audio.readers import AudioReader
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "audio"
-RATE = 8000
-
-
-def tone(seconds: float, hertz: float = 440.0, rate: int = RATE, loud: float = 0.5) -> Any:
-    """A sine, float32."""
-    return (loud * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
 @pytest.fixture
@@ -60,8 +53,3 @@ def digits() -> Path:
     if not folder.is_dir():
         pytest.skip("fsdd is not at hand")
     return folder
-
-
-def chance(*shape: int) -> torch.Tensor:
-    """Normal numbers, the same at every call."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

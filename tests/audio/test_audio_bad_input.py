@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import RATE, tone
+from sounds import RATE, tone
 from unlabeled.errors import BrokenItem, UserError
 from unlabeled.training.pretrain import pretrain
 from unlabeled_audio.batches import collate

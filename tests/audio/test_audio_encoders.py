@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import RATE, chance
+from sounds import RATE, chance
 from unlabeled.contract import Batch, Encoder
 from unlabeled.errors import UserError
 from unlabeled_audio.encoders import ENCODERS, FrameViT, LogMelCNN, LogMelViT
 from unlabeled_audio.features import frames_of, log_mel
 from unlabeled_audio.readers import AudioReader
 from unlabeled_audio.targets import Cepstra
+from unlabeled_audio.waves import Wav2Vec2
 
 
 def test_patches_are_the_log_mel_cut(reader: AudioReader, batch: Batch) -> None:
@@ -105,6 +106,26 @@ def test_patches_of_one_time_share_their_cepstra(reader: AudioReader, batch: Bat
     assert not found[:, 0].equal(found[:, 4])
 
 
+def test_frames_cut_from_the_wave_are_those_of_torchaudio(reader: AudioReader) -> None:
+    encoder = Wav2Vec2(reader.facts, width=32, depth=2).eval()
+    wave = 0.3 * chance(2, 400 + 320 * 9)
+    out = encoder(encoder.tokenize({"wave": wave, "length": torch.tensor([3280, 3280])}))
+    theirs, _ = encoder.model(wave)
+    assert out.tokens is not None
+    assert out.tokens.shape == theirs.shape == (2, 10, 32)
+    assert torch.allclose(out.tokens, theirs, atol=1e-5)
+
+
+def test_weights_of_torchaudio_are_taken(reader: AudioReader, tmp_path: Any) -> None:
+    from unlabeled.training.initial import initialise
+
+    source, encoder = (Wav2Vec2(reader.facts, width=32, depth=1) for _ in range(2))
+    torch.save(source.model.state_dict(), tmp_path / "weights.pt")
+    initialise(encoder, str(tmp_path / "weights.pt"))
+    for name, weight in source.model.state_dict().items():
+        assert encoder.model.state_dict()[name].equal(weight), name
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -113,6 +134,7 @@ def test_patches_of_one_time_share_their_cepstra(reader: AudioReader, batch: Bat
         (lambda facts: LogMelViT(facts, heads=5), "not a multiple of 5 heads"),
         (lambda facts: LogMelCNN({**facts, "mel": {**facts["mel"], "mels": 60}}), "halves the mel bands"),
         (lambda facts: Cepstra(LogMelViT(facts, width=16, depth=1), cepstra=80), "from 1 to the 64 mel bands"),
+        (lambda facts: Wav2Vec2(facts, width=30, heads=4), "a multiple of 4 heads"),
     ],
 )
 def test_settings_that_do_not_fit(reader: AudioReader, make: Any, words: str) -> None:

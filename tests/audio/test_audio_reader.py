@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from conftest import RATE, tone
+from sounds import RATE, tone
 from unlabeled.errors import UserError
 from unlabeled_audio.decoding import resample
 from unlabeled_audio.features import Mel, frames_of, log_mel

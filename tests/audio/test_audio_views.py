@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import RATE, chance, tone
+from sounds import RATE, chance, tone
 from unlabeled.contract import Batch
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws, sample_keys

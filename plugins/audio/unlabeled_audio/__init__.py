@@ -10,6 +10,7 @@ from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from unlabeled.contract import Batch, Encoder, Reader, Sample, Target, View
+    from unlabeled.methods import Method
 
 
 @hookimpl
@@ -48,10 +49,24 @@ def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
 
 
 @hookimpl
+def unlabeled_methods() -> Mapping[str, Method]:
+    from unlabeled_audio.methods import METHODS
+
+    return METHODS
+
+
+@hookimpl
 def unlabeled_recipes() -> Mapping[str, Mapping[str, Any]]:
     from unlabeled_audio.recipes import RECIPES
 
     return RECIPES
+
+
+@hookimpl
+def unlabeled_commands() -> Mapping[str, Callable[[list[str]], None]]:
+    from unlabeled_audio.commands import COMMANDS
+
+    return COMMANDS
 
 
 @hookimpl

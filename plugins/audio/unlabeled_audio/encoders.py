@@ -12,6 +12,7 @@ from unlabeled.errors import UserError
 from unlabeled.layers import Trunk, mean_of
 from unlabeled_audio.convolutions import Stage
 from unlabeled_audio.tokens import LogMelEncoder
+from unlabeled_audio.waves import Wav2Vec2
 
 
 def sines(index: Tensor, width: int) -> Tensor:
@@ -158,4 +159,9 @@ class LogMelCNN(LogMelEncoder):
         return Encoded(x, mean_of(x, tokens.valid) + most)
 
 
-ENCODERS: Mapping[str, Callable[..., Encoder]] = {"vit": LogMelViT, "frame_vit": FrameViT, "cnn": LogMelCNN}
+ENCODERS: Mapping[str, Callable[..., Encoder]] = {
+    "vit": LogMelViT,
+    "frame_vit": FrameViT,
+    "cnn": LogMelCNN,
+    "wav2vec2": Wav2Vec2,
+}

@@ -21,7 +21,7 @@ from unlabeled_audio.decoding import Info, decode, probe, resample
 from unlabeled_audio.features import Mel, features, settings
 from unlabeled_audio.sources import find
 
-FITTED = 256  # clips that the statistics are taken of, evenly spread
+FITTED, FITTED_SECONDS = 256, 600.0  # clips and their sound, at most, that the statistics are taken of
 EMBEDDED = 120.0  # seconds of sound, padding included, that encoders see at once outside training
 LOOKED_AT = 200  # clips that notices are taken of
 CLIPPED = 0.999  # an amplitude that says "clipped" where several samples in a row have it
@@ -90,7 +90,7 @@ class AudioReader(Reader):
             self._leave_out(silence)
         if facts is None:
             self.mel = Mel(**{**self.mel.data(), **self._statistics()})
-            self.facts = {"version": 1, "mel": self.mel.data(), "seconds": round(float(np.median(self._seconds())), 3)}
+            self.facts = {"version": 1, "mel": self.mel.data(), "seconds": self._typical()}
         self.embed_batch = max(1, min(512, int(EMBEDDED / max(float(self._seconds().max()), 1e-3))))
         self._raw: NDArray[np.float32] | None = None
 
@@ -192,7 +192,8 @@ class AudioReader(Reader):
     def _statistics(self) -> dict[str, float]:
         """Mean and deviation of log powers over some clips."""
         count, total, squares = 0, 0.0, 0.0
-        for _, mel, frames in self.spectrograms(_spread(len(self), FITTED)):
+        most = min(FITTED, max(8, int(FITTED_SECONDS / self._typical())))
+        for _, mel, frames in self.spectrograms(_spread(len(self), most)):
             valid = (torch.arange(mel.shape[2]) < frames[:, None])[:, None].expand_as(mel)
             chosen = mel[valid].double()
             count, total = count + len(chosen), total + float(chosen.sum())
@@ -217,6 +218,11 @@ class AudioReader(Reader):
         rates = np.array([info.rate if isinstance(info, Info) else 1 for info in self.infos])
         seconds: NDArray[np.float64] = self.rows[:, 2] / rates[self.rows[:, 0]]
         return seconds
+
+    def _typical(self) -> float:
+        """Median length in seconds of the samples that can be read."""
+        seconds = self._seconds()
+        return max(1e-3, round(float(np.median(seconds[seconds > 0])), 3))
 
     def summary(self) -> list[dict[str, str]]:
         """A row for every kind of file."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled_audio.tokens import LogMelEncoder
+from unlabeled_audio.waves import Wav2Vec2
 
 
 class Cepstra(nn.Module):
@@ -18,7 +19,7 @@ class Cepstra(nn.Module):
     Tokens of one time have the same ones, whichever their bands.
 
     Args:
-        encoder: of log-mels.
+        encoder: of log-mels or waves.
         cepstra: coefficients, the first being the loudness.
     """
 
@@ -26,14 +27,14 @@ class Cepstra(nn.Module):
 
     def __init__(self, encoder: Encoder, *, cepstra: int = 13):
         super().__init__()
-        if not isinstance(encoder, LogMelEncoder):
-            raise UserError(f"target 'mfcc' is made for encoders of log-mels, not {type(encoder).__name__}")
-        if not 1 <= cepstra <= encoder.mel.mels:
-            raise UserError(f"cepstra must be from 1 to the {encoder.mel.mels} mel bands, not {cepstra}")
+        if not isinstance(encoder, LogMelEncoder | Wav2Vec2):
+            raise UserError(f"target 'mfcc' is made for encoders of sound, not {type(encoder).__name__}")
+        if not 1 <= cepstra <= encoder.bands:
+            raise UserError(f"cepstra must be from 1 to the {encoder.bands} mel bands, not {cepstra}")
         self.unpatched, self.width = encoder.unpatched, 3 * cepstra
         self.rows = encoder.rows
-        angle = math.pi / encoder.mel.mels * (torch.arange(encoder.mel.mels) + 0.5)
-        basis = (angle[:, None] * torch.arange(cepstra)).cos() * math.sqrt(2 / encoder.mel.mels)
+        angle = math.pi / encoder.bands * (torch.arange(encoder.bands) + 0.5)
+        basis = (angle[:, None] * torch.arange(cepstra)).cos() * math.sqrt(2 / encoder.bands)
         self.register_buffer("basis", basis, persistent=False)
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ class LogMelEncoder(Encoder):
                 "bands of a patch must divide them"
             )
         self.patch_mels, self.patch_frames = patch_mels, patch_frames
-        self.rows = self.mel.mels // patch_mels  # tokens to a time
+        self.bands, self.rows = self.mel.mels, self.mel.mels // patch_mels  # tokens to a time
         self.value_width = patch_mels * patch_frames
         self.coord_width = 1 if self.rows == 1 else 2
 

@@ -1,0 +1,40 @@
+"""Methods of sound by the names of their papers; rows of the core's choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from unlabeled.methods import METHODS as CORE
+from unlabeled.methods import Method, Views, use
+
+METHODS: Mapping[str, Method] = {
+    "atst_clip": replace(
+        CORE["byol"],
+        teacher=use("ema", momentum=0.99, end=1.0),
+        keep="teacher",
+        paper="2204.12076",
+        summary="predict a moving average's embedding of another segment",
+    ),
+    "byol_a": replace(
+        CORE["byol"],
+        teacher=use("ema", momentum=0.99, end=0.99),
+        paper="2103.06695",
+        summary="byol on log-mels with a background, cropped and resized",
+    ),
+    "audio_mae": replace(
+        CORE["mae"],
+        hide=use("random", ratio=0.8),
+        paper="2207.06405",
+        summary="rebuild hidden patches of the log-mel",
+    ),
+    "eat": Method(
+        views=Views(plain=1),
+        hide=use("block", ratio=0.8, size=0.1, inverse=True, masks=16),
+        teacher=use("ema", momentum=0.9998, end=0.99999),
+        terms=(use("latent", loss="mse", layers=8, summary=1.0),),
+        keep="teacher",
+        paper="2401.03497",
+        summary="data2vec on log-mel patches, sixteen masks a pass and the clip's mean",
+    ),
+}
