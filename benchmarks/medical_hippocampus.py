@@ -112,9 +112,9 @@ once a seed. Every line has the same head, labelled volumes, augmented crops, {f
 ({RATES["probe"]:g} for the probe, {RATES["finetune"]:g} for fine-tuning), and its last step counts. Numbers are means
 ± standard deviations over {flags.seeds} seeds of pre-training, choice of volumes, head and crops.
 
-The budget is that of a shared processor core, and far from what these networks reach when trained to the end: nnU-Net
-has a Dice of about .90 and .89 with all labels. It compares encoders, no more. At a rate of 1e-3, tried first on the
-same test volumes, some runs of either kind had found no structure at all after so few steps.
+The budget is that of a shared processor core, far from training to the end. Where a structure is missed in whole seeds,
+the head had not got going within these steps, and the line compares nothing. A rate of 1e-3, tried first and seen on
+the same test volumes, did no better.
 
 {markdown([row(pair) for pair in pairs])}
 
@@ -128,7 +128,7 @@ unlabeled medical evaluate-segmentation {runs} images labels {shots} --modes fin
 ```
 
 `train.csv` is a manifest of the first 200 volumes. All of it:
-`python benchmarks/medical_hippocampus.py ../shared/data/medical/hippocampus`.
+`python benchmarks/medical_hippocampus.py ../shared/data/medical/hippocampus --shots {flags.shots}`.
 """
 
 
