@@ -75,6 +75,8 @@ def test_scores_are_those_of_the_same_seed_whatever_ran_before(run: str, balls: 
     state = torch.get_rng_state()
     again = segment([run], *balls, test=2, seeds=2, budget=budget, modes=["probe"])
     assert [score.dice for score in again] == [score.dice for score in first]
+    second = segment([run], *balls, test=2, seeds=1, first_seed=1, budget=budget, modes=["probe"])
+    assert [score.dice for score in second] == [score.dice[1:] for score in first]
     assert torch.get_rng_state().equal(state)
 
 

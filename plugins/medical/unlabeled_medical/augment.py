@@ -14,14 +14,6 @@ Change = Callable[[Tensor, Draws], Tensor]
 RADIUS = 3  # voxels that a blur reaches: three deviations of the widest
 
 
-def sometimes(image: Tensor, draws: Draws, probability: float, change: Change) -> Tensor:
-    """The change on rows drawn with the probability."""
-    rows = draws.fork("whether").chance(probability, 1)[:, 0].nonzero()[:, 0]
-    if not len(rows):
-        return image
-    return image.index_copy(0, rows, change(image[rows], draws.rows(rows)))
-
-
 def _row(values: Tensor) -> Tensor:
     """[B, 1] as [B, 1, 1, 1, 1]."""
     return values[..., None, None, None]

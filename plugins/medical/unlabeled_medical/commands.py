@@ -34,6 +34,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     parser.add_argument("--shots", default="100%", metavar="5%,25%,100%", help="shares of the labels")
     parser.add_argument("--modes", default="probe,finetune")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     for option in fields(Budget):
         parser.add_argument(f"--{option.name.replace('_', '-')}", type=type(option.default), default=option.default)
     parser.add_argument("--json", help="also write the scores to this file")
@@ -47,6 +48,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
         shares=[_share(text) for text in flags.shots.split(",")],
         modes=flags.modes.split(","),
         seeds=flags.seeds,
+        first_seed=flags.first_seed,
         budget=Budget(**{option.name: getattr(flags, option.name) for option in fields(Budget)}),
         device=pick_device(flags.device),
         say=lambda line: print(line, flush=True),

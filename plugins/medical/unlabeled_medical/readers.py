@@ -85,6 +85,7 @@ class VolumeReader(Reader):
         if not self._good:
             first = f"{self._items[0].name}: {self._entries[0].broken}"
             raise UserError(f"not one of {len(self._items)} volumes of {source} can be read; {first}")
+        self._known: dict[int, Sample] = {}  # all of a sample but its voxels
         self.facts = facts or self._fit(settings, intensity, window)
         self._notice()
 
@@ -133,14 +134,14 @@ class VolumeReader(Reader):
         return len(self._items)
 
     def __getitem__(self, index: int) -> Sample:
-        about = self._about(index)
-        made = levels(self.facts["intensity"], self.facts["window"], about)
-        return {
-            "image": torch.from_numpy(self._entries[index].open()),
-            "levels": torch.from_numpy(made),
-            "spacing": torch.tensor(about["spacing"], dtype=torch.float32),
-            "foreground": torch.tensor(about["foreground"]),
-        }
+        if index not in self._known:
+            about = self._about(index)
+            self._known[index] = {
+                "levels": torch.from_numpy(levels(self.facts["intensity"], self.facts["window"], about)),
+                "spacing": torch.tensor(about["spacing"], dtype=torch.float32),
+                "foreground": torch.tensor(about["foreground"]),
+            }
+        return {"image": torch.from_numpy(self._entries[index].open()), **self._known[index]}
 
     def _about(self, index: int) -> Mapping[str, Any]:
         entry = self._entries[index]

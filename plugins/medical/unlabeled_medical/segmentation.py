@@ -89,6 +89,7 @@ def segment(
     shares: Sequence[float] = (1.0,),
     modes: Sequence[str] = ("probe", "finetune"),
     seeds: int = 3,
+    first_seed: int = 0,
     budget: Budget | None = None,
     device: torch.device | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -102,7 +103,8 @@ def segment(
         test: how many of the last volumes are tested on; 0: a fifth.
         shares: of the other volumes, those whose labels are used; another choice each seed, nested in larger ones.
         modes: probe (frozen encoder, linear in its maps), finetune (a decoder, everything trained).
-        seeds: of the choice of volumes, the heads, the crops and the untrained encoders.
+        seeds: how many; of the choice of volumes, the heads, the crops and the untrained encoders.
+        first_seed: the others follow it.
         say: told of every result.
 
     Raises:
@@ -121,7 +123,7 @@ def segment(
             for pretrained in (True, False):
                 name = f"trained ({saved[0].method})" if pretrained else BASELINES[mode]
                 found = []
-                for seed in range(seeds):
+                for seed in range(first_seed, first_seed + seeds):
                     chosen = runs[seed % len(runs)]
                     encoder = load(chosen) if pretrained else saved[0].make_encoder(FRESH + seed)
                     found.append(task.run(encoder, mode, task.few(share, seed), seed))

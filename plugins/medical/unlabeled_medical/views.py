@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -103,61 +104,50 @@ class Crops(View):
     # ---- the sample stage
 
     def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
-        shape = torch.tensor(sample["image"].shape[1:])
+        shape = sample["image"].shape[1:]
         side = self._local if kind == "local" else self.side
+        mirrored: list[int] = []
         if kind == "whole":
-            extent = int(shape.max()) if self._resize else side
-            start = (shape - extent).div(2, rounding_mode="floor")
+            extent = max(shape) if self._resize else side
+            start = [(size - extent) // 2 for size in shape]
         else:
-            extent = side if kind == "plain" else self._extent(side, draws.fork("scale"))
-            start = self._start(sample, shape, extent, draws.fork("start"))
+            chance = draws.uniform(9)[0].tolist()  # all at once: small draws cost as much as a crop
+            low, high = (1.0, 1.0) if kind == "plain" else self._scale
+            extent = max(2, round(side / (low + (high - low) * chance[0])))
+            start = self._start(sample["foreground"], shape, extent, chance[1:6])
+            mirrored = [at for at, letter in enumerate("dhw") if letter in self._flips and chance[6 + at] < 0.5]
         cut = Cut(start, extent, stride=max(1, extent // (2 * side)))
-        image = cut.of(sample["image"], sample["levels"])
+        image, where = cut.of(sample["image"], sample["levels"]), cut.where(shape)
         if image.shape[-1] != side:
             mode = "nearest" if self._mode == "nearest" else "trilinear"
             image = F.interpolate(image[None], (side,) * 3, mode=mode)[0]
-        spacing = sample["spacing"] * cut.extent / side
-        return {**sample, "image": image, "where": cut.where(shape), "spacing": spacing}
+        if mirrored:
+            image = image.flip([at + 1 for at in mirrored])
+            where = turns.moved(where, torch.diag(torch.tensor([-1.0 if at in mirrored else 1.0 for at in range(3)])))
+        return {**sample, "image": image, "where": where, "spacing": sample["spacing"] * cut.extent / side}
 
-    def _extent(self, side: int, draws: Draws) -> int:
-        """Voxels a side that are read and scaled to a crop of this side."""
-        zoom = float(draws.uniform(1, low=self._scale[0], high=self._scale[1]))
-        return max(2, round(side / zoom))
-
-    def _start(self, sample: Sample, shape: Tensor, extent: int, draws: Draws) -> Tensor:
-        """The first voxel of a random crop [3]; it hangs out of the volume only where that is smaller."""
-        room = shape - extent
-        low, high = room.clamp(max=0), room.clamp(min=0)
-        chance = draws.uniform(3)[0]
-        if float(draws.uniform(1)) < self._foreground:
-            points = sample["foreground"]
-            aim = points[int(draws.integers(0, len(points), 1))]
-            start = (aim - (0.25 + 0.5 * chance) * extent).round().long()
-            return torch.where(room < 0, (low * chance).round().long(), start.clamp(low, high))
-        return low + (chance * (high - low + 1)).long().clamp(max=high - low)
+    def _start(self, points: Tensor, shape: Sequence[int], extent: int, chance: Sequence[float]) -> list[int]:
+        """The first voxel of a random crop; it hangs out of the volume only where that is smaller."""
+        aim = points[int(chance[4] * len(points))].tolist() if chance[3] < self._foreground else None
+        start = []
+        for axis, size in enumerate(shape):
+            room = size - extent
+            if room < 0:
+                start.append(round(room * chance[axis]))
+            elif aim is None:
+                start.append(min(int(chance[axis] * (room + 1)), room))
+            else:
+                start.append(min(max(round(aim[axis] - (0.25 + 0.5 * chance[axis]) * extent), 0), room))
+        return start
 
     # ---- the batch stage
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
-        if kind == "whole":
-            return batch
-        batch = self._flipped(batch, draws.fork("flip"))
-        if kind == "plain":
+        if kind in ("plain", "whole"):
             return batch
         if self._plane and self._angle:
             batch = self._turned(batch, draws.fork("turn"))
         return {**batch, "image": self._changed(batch["image"], draws)}
-
-    def _flipped(self, batch: Batch, draws: Draws) -> Batch:
-        image, where = batch["image"], batch["where"]
-        chosen = draws.chance(0.5, 3)
-        sign = torch.ones_like(chosen, dtype=where.dtype)
-        for axis, letter in enumerate("dhw"):
-            if letter in self._flips:
-                flip = chosen[:, axis]
-                image = torch.where(flip[:, None, None, None, None], image.flip(axis + 2), image)
-                sign[:, axis] = torch.where(flip, -1.0, 1.0)
-        return {**batch, "image": image, "where": turns.moved(where, torch.diag_embed(sign))}
 
     def _turned(self, batch: Batch, draws: Draws) -> Batch:
         """A fifth of the rows turned in a plane of even spacing."""
@@ -183,8 +173,12 @@ class Crops(View):
         """Intensities, in nnU-Net's order and probabilities."""
         if self._intensity == "binary" or not self._strength:
             return image
-        for name, probability, change in CALIBRATED if self._intensity == "ct" else FREE:
-            image = augment.sometimes(image, draws.fork(name), min(1.0, probability * self._strength), change)
+        changes = CALIBRATED if self._intensity == "ct" else FREE
+        chance = draws.fork("whether").uniform(len(changes))
+        for at, (name, probability, change) in enumerate(changes):
+            rows = (chance[:, at] < probability * self._strength).nonzero()[:, 0]
+            if len(rows):
+                image = image.index_copy(0, rows, change(image[rows], draws.fork(name).rows(rows)))
         return image
 
     # ---- known transforms
@@ -203,8 +197,8 @@ class Crops(View):
 class Cut:
     """A cube of voxels, of which every `stride`th is read: no more of a memory map is touched."""
 
-    def __init__(self, start: Tensor, extent: int, stride: int):
-        self.start, self.stride = start, stride  # the start [3] int64 may be below 0
+    def __init__(self, start: Sequence[int], extent: int, stride: int):
+        self.start, self.stride = start, stride  # the start may be below 0
         self.size = -(-extent // stride)
 
     @property
@@ -217,7 +211,7 @@ class Cut:
         out = levels[:, 4, None, None, None].expand(-1, size, size, size).clone()
         source: list[slice] = [slice(None)]
         target: list[slice] = [slice(None)]
-        for start, side in zip(self.start.tolist(), image.shape[1:], strict=True):
+        for start, side in zip(self.start, image.shape[1:], strict=True):
             first = max(0, -(start // stride))  # of the cube's voxels, the first that lies in the volume
             last = min(size, -(-(side - start) // stride))
             source.append(slice(start + first * stride, start + (last - 1) * stride + 1, stride))
@@ -226,7 +220,8 @@ class Cut:
         out[tuple(target)] = (image[tuple(source)].float().clamp(low, high) - shift) / scale
         return out
 
-    def where(self, shape: Tensor) -> Tensor:
+    def where(self, shape: Sequence[int]) -> Tensor:
         """[3, 4]: takes a place of the cube to its place in the volume, both in [0, 1]."""
-        ways = torch.diag(self.extent / shape.float())
-        return torch.cat([ways, (self.start / shape.float())[:, None]], 1)
+        sides = torch.tensor(shape, dtype=torch.float32)
+        start = torch.tensor(self.start, dtype=torch.float32) / sides
+        return torch.cat([torch.diag(self.extent / sides), start[:, None]], 1)
