@@ -113,8 +113,8 @@ once a seed. Every line has the same head, labelled volumes, augmented crops, {f
 ± standard deviations over {flags.seeds} seeds of pre-training, choice of volumes, head and crops.
 
 The budget is that of a shared processor core, far from training to the end. Where a structure is missed in whole seeds,
-the head had not got going within these steps, and the line compares nothing. A rate of 1e-3, tried first and seen on
-the same test volumes, did no better.
+the head had not got going within these steps, and the line compares nothing. A rate of 1e-3 was tried first and seen on
+the same test volumes: there too whole seeds of both lines missed a structure, so that neither rate compares anything.
 
 {markdown([row(pair) for pair in pairs])}
 
