@@ -18,6 +18,7 @@ torch.set_num_threads(1)  # tensors are tiny: threads cost more than they bring
 TOGETHER = {"test_collectives", "test_continual", "test_graph_evaluation", "test_report", "test_resume", "test_shots"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files whose fixture costs seconds stay in one process where xdist has several."""
     for item in items:
