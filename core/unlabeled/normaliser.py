@@ -10,49 +10,60 @@ from torch import Tensor
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
 
-def mean_log_normaliser(rows: Tensor, keys: Tensor, without: Tensor | None = None) -> Tensor:
-    """[] mean over i of log Σⱼ exp(rowᵢ·keyⱼ), j over all keys, or all but one.
+def mean_log_normaliser(
+    rows: Tensor, keys: Tensor | None = None, without: Tensor | None = None, scale: float = 1.0
+) -> Tensor:
+    """[] mean over i of log Σⱼ exp(scale rowᵢ·keyⱼ), j over all keys, or all but one.
 
     Gradients are made beside the value, chunk by chunk, since that of a mean is known before it is asked for: nothing
     as large as the matrix is ever kept, and nothing is computed twice. There is no second derivative.
 
     Args:
-        rows: [M, D], already divided by the temperature.
-        keys: [J, D].
+        rows: [M, D].
+        keys: [J, D]; None: the rows themselves, whose two gradients are then one.
         without: [M] int64, the key that each row leaves out.
+        scale: 1/temperature.
     """
-    wanted = torch.is_grad_enabled() and (rows.requires_grad, keys.requires_grad)
-    mean: Tensor = _MeanLogNormaliser.apply(rows, keys, without, wanted or (False, False), CHUNK)  # type: ignore[no-untyped-call]
+    on = torch.is_grad_enabled()
+    wanted = (on and rows.requires_grad, on and keys is not None and keys.requires_grad)
+    mean: Tensor = _MeanLogNormaliser.apply(rows, keys, without, scale, wanted, CHUNK)  # type: ignore[no-untyped-call]
     return mean
 
 
 class _MeanLogNormaliser(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, keys: Tensor, without: Tensor | None, wanted: tuple[bool, bool], chunk: int
+        ctx: Any,
+        rows: Tensor,
+        keys: Tensor | None,
+        without: Tensor | None,
+        scale: float,
+        wanted: tuple[bool, bool],
+        chunk: int,
     ) -> Tensor:
-        of_rows = torch.empty_like(rows) if wanted[0] else None
-        of_keys = torch.zeros_like(keys) if wanted[1] else None
+        of_rows = torch.zeros_like(rows) if wanted[0] else None
+        of_keys = of_rows if keys is None else torch.zeros_like(keys) if wanted[1] else None
+        keys = rows if keys is None else keys
         total = rows.new_zeros(())
         step = max(1, chunk // max(len(keys), 1))
         for at in range(0, len(rows), step):
             some = rows[at : at + step]
-            share = some @ keys.T
+            share = (some @ keys.T).mul_(scale)
             if without is not None:
                 share.scatter_(1, without[at : at + step, None], -torch.inf)
             top = share.amax(1, keepdim=True)
             size = share.sub_(top).exp_().sum(1, keepdim=True)
             total += (size.log() + top).sum()
             if any(wanted):
-                share /= size * len(rows)
+                share *= scale / (size * len(rows))
             if of_rows is not None:
-                torch.mm(share, keys, out=of_rows[at : at + step])
+                of_rows[at : at + step].addmm_(share, keys)
             if of_keys is not None:
                 of_keys.addmm_(share.T, some)
-        ctx.save_for_backward(of_rows, of_keys)
+        ctx.save_for_backward(of_rows, None if of_keys is of_rows else of_keys)
         return total / max(len(rows), 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         of_rows, of_keys = ctx.saved_tensors
-        return (*(None if of is None else of * grads[0] for of in (of_rows, of_keys)), None, None, None)
+        return (*(None if of is None else of * grads[0] for of in (of_rows, of_keys)), None, None, None, None)

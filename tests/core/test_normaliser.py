@@ -35,6 +35,15 @@ def test_value_and_gradients_in_any_chunks(monkeypatch: pytest.MonkeyPatch, chun
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("chunk", [30, 1000])
+def test_rows_among_themselves_at_a_temperature(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(normaliser, "CHUNK", chunk)
+    rows = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    value, goal = mean_log_normaliser(rows, None, torch.arange(7), 5.0), naive(5 * rows, rows, torch.arange(7))
+    torch.testing.assert_close(value, goal)
+    torch.testing.assert_close(torch.autograd.grad(value, rows), torch.autograd.grad(goal, rows))
+
+
 def test_only_what_is_asked_for_has_a_gradient() -> None:
     rows, keys = torch.randn(5, 3, requires_grad=True), torch.randn(6, 3)
     value = mean_log_normaliser(rows, keys)

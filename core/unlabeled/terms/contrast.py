@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Passes
-from unlabeled.collectives import gather, rank
+from unlabeled.collectives import gather, rank, world
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
 from unlabeled.normaliser import mean_log_normaliser
@@ -33,7 +33,7 @@ def nt_xent(z: Tensor, temperature: float) -> Tensor:
     everyone = everyone.flatten(0, 1)  # [K × G, D]
     samples = torch.arange(M, device=z.device) + rank() * M
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    repel = mean_log_normaliser(z.flatten(0, 1) / temperature, everyone, itself)
+    repel = mean_log_normaliser(z.flatten(0, 1), everyone if world() > 1 else None, itself, 1 / temperature)
     pairs = pairs_of(K)
     attract = torch.stack([(z[one] * z[two]).sum(-1).mean() for one, two in pairs]).mean() / temperature
     return repel - attract

@@ -35,7 +35,7 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, queue: Tensor | Non
     q, k = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
     attract = (q * k).sum(-1) / temperature
     if queue is None:
-        return mean_log_normaliser(q / temperature, gather(k)) - attract.mean()
+        return mean_log_normaliser(q, gather(k), scale=1 / temperature) - attract.mean()
     repel = by_rows(lambda rows: (rows @ queue.T).logsumexp(1), len(queue), CHUNK, q / temperature)
     return (torch.logaddexp(attract, repel) - attract).mean()
 

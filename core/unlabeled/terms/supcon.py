@@ -40,7 +40,7 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     attract: Tensor = (z * (sums[mine] - z)).sum(-1) / (K * size[mine] - 1) / temperature  # [K, M]
     everyone = everyone.flatten(0, 1)
     itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    return mean_log_normaliser(z.flatten(0, 1) / temperature, everyone, itself) - attract.mean()
+    return mean_log_normaliser(z.flatten(0, 1), everyone, itself, 1 / temperature) - attract.mean()
 
 
 class SupCon(Term):
