@@ -17,6 +17,11 @@ class BrokenItem(Exception):
     """One sample that cannot be read. Readers raise it (or anything else): the item is quarantined."""
 
 
+def one_line(error: BaseException, most: int | None = 200) -> str:
+    """What an error says, for the inside of a sentence: on one line, and no longer than so many letters."""
+    return " ".join(str(error).split())[:most]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' or the whole list, to end a sentence about an unknown name."""
     names = sorted(known)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.collectives import sum_over_ranks, world
-from unlabeled.contract import Predictor, Tokens
+from unlabeled.contract import Encoder, Predictor, Tokens
 
 
 def mean_of(x: Tensor, keep: Tensor) -> Tensor:
@@ -138,6 +138,14 @@ class TransformerPredictor(Predictor):
         x, _ = self.trunk(x + self.place(tokens.coords), seen | wanted, tokens.owner)
         out: Tensor = self.leave(x)
         return out
+
+
+def predictor(encoder: Encoder, out: int, width: int | None, depth: int) -> Predictor:
+    """The encoder's own predictor, or the default transformer; half the encoder's width, at least 32, unless told."""
+    inner = width or max(32, encoder.width // 2)
+    return encoder.predictor(out, inner, depth) or TransformerPredictor(
+        encoder.width, encoder.coord_width, out, inner, depth
+    )
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlabeled.collectives import rank, world
+
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
 
@@ -28,6 +30,20 @@ def mean_log_normaliser(
     wanted = (on and rows.requires_grad, on and keys is not None and keys.requires_grad)
     mean: Tensor = _MeanLogNormaliser.apply(rows, keys, without, scale, wanted, CHUNK)  # type: ignore[no-untyped-call]
     return mean
+
+
+def mean_repulsion(z: Tensor, everyone: Tensor, temperature: float) -> Tensor:
+    """[] mean over i of log Σ_{k≠i} exp(ẑᵢ·ẑₖ/τ): every view of every sample against all others of the global batch.
+
+    Args:
+        z: [K, M, D] normalised projections of K views of M samples, M on every rank.
+        everyone: [K, M × world, D] those of all ranks.
+    """
+    K, M, _ = z.shape
+    samples = torch.arange(M, device=z.device) + rank() * M
+    itself = (torch.arange(K, device=z.device)[:, None] * everyone.shape[1] + samples).flatten()
+    keys = everyone.flatten(0, 1) if world() > 1 else None
+    return mean_log_normaliser(z.flatten(0, 1), keys, itself, 1 / temperature)
 
 
 class _MeanLogNormaliser(torch.autograd.Function):

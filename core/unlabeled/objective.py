@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.branches import Branch, Look, Passes, Teacher, follow
+from unlabeled.compose import term_needs
 from unlabeled.config import Named
 from unlabeled.contract import Alteration, Batch, Encoder, Kind, Reader, Tokens
 from unlabeled.errors import UserError
@@ -18,7 +19,7 @@ from unlabeled.masking import Hidden, Mask
 from unlabeled.methods import Method, Part
 from unlabeled.plugins import Registry, core
 from unlabeled.randomness import Draws
-from unlabeled.refusal import method_needs, refuse, term_needs
+from unlabeled.refusal import method_needs, refuse
 from unlabeled.schedules import Clock, cosine
 from unlabeled.terms.base import Survey, Term
 from unlabeled.weights import weigher
@@ -54,7 +55,7 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict()
         for number, part in enumerate(method.terms):
             options = _resolved(part, self.encoder, registry, names)
-            if "transforms" in term_needs(part.name, registry):
+            if "transforms" in term_needs([part], registry):
                 options.setdefault("transforms", transforms)
             term: Term = registry.make("term", part.name, self.encoder, **options)
             term.attach(self.branch)

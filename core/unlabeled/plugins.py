@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from unlabeled import hookspecs, requirements
-from unlabeled.errors import UserError, choose, nearest
+from unlabeled.errors import UserError, choose, nearest, one_line
 
 GROUP = "unlabeled"
 HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("unlabeled_"))
@@ -272,12 +272,10 @@ def _cause(plugin: Listed, error: BaseException, where: str = "") -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"plugin {plugin}{at} needs {error.name!r}, which is not installed; mend it with: {mend}"
     if isinstance(error, ImportError):
-        return f"plugin {plugin}{at} fails to import: {_line(error)}; mend it with: {mend}"
-    return f"plugin {plugin} fails{at or ' to load'}: {type(error).__name__}: {_line(error)}; {_without(plugin)}"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+        return f"plugin {plugin}{at} fails to import: {one_line(error, None)}; mend it with: {mend}"
+    return (
+        f"plugin {plugin} fails{at or ' to load'}: {type(error).__name__}: {one_line(error, None)}; {_without(plugin)}"
+    )
 
 
 def _mappings(value: Any) -> str:

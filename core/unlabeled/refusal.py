@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
-
+from unlabeled.compose import gives, term_needs
 from unlabeled.contract import Encoder, Reader, View
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.methods import Method
 from unlabeled.plugins import Registry
-from unlabeled.terms.base import Term
 
 BRANCHES = ("shared", "stop_gradient", "ema")
 OF_MASKS = {
@@ -46,12 +43,12 @@ def refuse(encoder: Encoder, method: Method, registry: Registry, names: tuple[st
         )
     _refuse_views(method, needs, which)
     for need, why in OF_MASKS.items():
-        fitting = sorted(name for name, mask in registry.masks.items() if need in _gives(mask))
+        fitting = sorted(name for name, mask in registry.masks.items() if need in gives(mask))
         if need not in needs:
             continue
         if method.hide is None:
             raise UserError(f"{which} {why} and has no mask; give it one: {', '.join(fitting)}")
-        if need not in _gives(choose("mask", method.hide.name, registry.masks)):
+        if need not in gives(choose("mask", method.hide.name, registry.masks)):
             raise UserError(f"{which} {why}, which mask {method.hide.name!r} does not give; {', '.join(fitting)} do")
 
 
@@ -98,21 +95,11 @@ def refuse_data(
         )
 
 
-def term_needs(name: str, registry: Registry) -> frozenset[str]:
-    """What a term asks for."""
-    return cast(type[Term], choose("term", name, registry.terms)).needs
-
-
 def method_needs(method: Method, registry: Registry) -> set[str]:
     """What a method asks of its encoder, mask and views; the words are those of `unlabeled.terms.base.Term.needs`."""
-    needs = {need for part in method.terms for need in term_needs(part.name, registry)}
+    needs = term_needs(method.terms, registry)
     if method.hide is None:
         return needs
     mask = choose("mask", method.hide.name, registry.masks)
-    changes = method.hide.options.get("in_place") or method.hide.options.get("swap") or "hidden" not in _gives(mask)
-    return needs | ({"embed"} if changes or "moved" in _gives(mask) else set())
-
-
-def _gives(mask: Callable[..., Any]) -> frozenset[str]:
-    gives: frozenset[str] = getattr(mask, "gives", frozenset({"hidden"}))
-    return gives
+    changes = method.hide.options.get("in_place") or method.hide.options.get("swap") or "hidden" not in gives(mask)
+    return needs | ({"embed"} if changes or "moved" in gives(mask) else set())

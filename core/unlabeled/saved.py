@@ -13,7 +13,7 @@ import torch
 from unlabeled import plugins
 from unlabeled.config import Config, Named
 from unlabeled.contract import Encoder, Facts, Reader, View
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled.files import write_text, write_whole
 from unlabeled.plugins import Registry
 
@@ -133,12 +133,8 @@ def load(run: str | Path) -> Encoder:
     except RuntimeError as error:
         raise UserError(
             f"the weights in {path} are not those of encoder {saved.encoder.name!r} as encoder.json describes it: "
-            f"{_first(error)}"
+            f"{one_line(error)}"
         ) from None
     except Exception as error:  # safetensors has its own error type, and the file may be absent
-        raise UserError(f"{path} is damaged ({_first(error)}); save the run again with --resume") from None
+        raise UserError(f"{path} is damaged ({one_line(error)}); save the run again with --resume") from None
     return encoder.eval()
-
-
-def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

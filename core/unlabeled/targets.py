@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.contract import Encoder, Tokens
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 
 
 class Values:
@@ -54,9 +54,9 @@ class Checkpoint(nn.Module):
         try:
             self.module.load_state_dict(load_file(path))
         except RuntimeError as error:
-            raise UserError(f"{path} holds another encoder's weights: {_first(error)}") from None
+            raise UserError(f"{path} holds another encoder's weights: {one_line(error)}") from None
         except Exception as error:  # safetensors has its own error type
-            raise UserError(f"{path} is damaged ({_first(error)}); give another run") from None
+            raise UserError(f"{path} is damaged ({one_line(error)}); give another run") from None
 
     def train(self, mode: bool = True) -> Checkpoint:
         return super().train(False)
@@ -66,7 +66,3 @@ class Checkpoint(nn.Module):
         encoded = self.module(tokens, layers=self.layer)
         out: Tensor = encoded.layers[0] if self.layer else encoded.tokens
         return out
-
-
-def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

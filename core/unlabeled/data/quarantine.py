@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unlabeled.data.batches import Broken
 from unlabeled.errors import UserError
+from unlabeled.files import read_json_lines
 
 
 class Quarantine:
@@ -15,9 +16,7 @@ class Quarantine:
 
     def __init__(self, path: Path, samples: int, most: float):
         self.path, self.samples, self.most = path, samples, most
-        self.seen: set[int] = set()
-        if path.exists():
-            self.seen = {json.loads(line)["index"] for line in path.read_text().splitlines() if line.endswith("}")}
+        self.seen: set[int] = {line["index"] for line in read_json_lines(path)}
 
     def add(self, broken: Iterable[Broken]) -> None:
         """Note samples that could not be read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import UserError
+from unlabeled.files import read_json_lines
 from unlabeled.training.folder import RunFolder
 from unlabeled.training.health import Alarm
 
@@ -50,7 +50,7 @@ def read(folder: RunFolder, name: str) -> Shown:
     try:
         config = folder.read_config()
         lines = folder.read_metrics()
-        quarantine = _json_lines(folder.quarantine)
+        quarantine = read_json_lines(folder.quarantine)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder.path} cannot be read as a run: {error}") from None
     missing = [key for key in ("domain", "data", "method", "training") if key not in config]
@@ -70,12 +70,6 @@ def read(folder: RunFolder, name: str) -> Shown:
         alarms=_alarms(lines),
         quarantine=quarantine,
     )
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 def _samples(folder: RunFolder) -> int | None:

@@ -73,6 +73,11 @@ class Term(nn.Module):
     def prepare(self, clock: Clock, survey: Survey) -> None:
         """Before each epoch, for what needs a pass over the data (codes, token ids); keep it in buffers."""
 
+    def teacher_head(self, passes: Passes, name: str = "projector") -> nn.Module:
+        """The named head as the teacher has it: its moving average, or the student's own."""
+        own: nn.Module = getattr(self, name)
+        return self.teacher_heads[name] if passes.branch == "ema" else own
+
     def project(self, passes: Passes, name: str = "projector") -> tuple[list[Tensor], list[Tensor]]:
         """The named head of every student view, and of every teacher view if the term needs it; float32 [M, D] each."""
         student = [getattr(self, name)(view).float() for view in passes.instances("student")]
@@ -85,6 +90,12 @@ class Term(nn.Module):
         else:  # the student saw less than the teacher
             whole = [getattr(self, name)(view).float() for view in passes.instances("teacher")]
         return student, [view.detach() for view in whole] if passes.branch == "stop_gradient" else whole
+
+
+def rest(prototypes: nn.Parameter, epochs: int, clock: Clock) -> None:
+    """Keep prototypes as they began for some epochs, at most a tenth of the run: cancel their gradient."""
+    if clock.step < min(epochs * clock.epoch_steps, clock.steps // 10) and prototypes.grad is not None:
+        prototypes.grad.zero_()
 
 
 def pairs_of(views: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from unlabeled.branches import Look, Passes
 from unlabeled.collectives import gather_uneven, masked_mean, rank_offset
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
-from unlabeled.layers import TransformerPredictor
+from unlabeled.layers import predictor
 from unlabeled.terms.base import Term, by_rows, full_precision
 
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
@@ -33,14 +33,11 @@ class Capri(Term):
     def __init__(self, encoder: Encoder, *, temperature: float = 0.07, width: int | None = None, depth: int = 0):
         super().__init__(encoder)
         self.temperature = temperature
-        inner = width or max(32, encoder.width // 2)
         self.predictor: nn.Module
         if depth == 0:
             self.predictor = nn.Linear(encoder.width, encoder.embed_width)
         else:
-            self.predictor = encoder.predictor(encoder.embed_width, inner, depth) or TransformerPredictor(
-                encoder.width, encoder.coord_width, encoder.embed_width, inner, depth
-            )
+            self.predictor = predictor(encoder, encoder.embed_width, width, depth)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         assert passes.embed is not None, "an encoder without a mixing point is refused before the first step"

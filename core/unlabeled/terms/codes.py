@@ -15,7 +15,7 @@ from unlabeled.errors import UserError
 from unlabeled.layers import head
 from unlabeled.schedules import Clock
 from unlabeled.sinkhorn import sinkhorn
-from unlabeled.terms.base import Survey, Term, distillation, need_batch, spread
+from unlabeled.terms.base import Survey, Term, distillation, need_batch, rest, spread
 
 ROWS = 1 << 14  # samples compared with the centres at once
 
@@ -65,9 +65,7 @@ class SwAV(Term):
         return {"loss": loss, "std": spread(z[0])}
 
     def after_backward(self, clock: Clock) -> None:
-        rest = min(self.rest_epochs * clock.epoch_steps, clock.steps // 10)
-        if clock.step < rest and self.prototypes.grad is not None:
-            self.prototypes.grad.zero_()
+        rest(self.prototypes, self.rest_epochs, clock)
 
 
 def spherical_kmeans(x: Tensor, clusters: int, seed: int, iterations: int = 10) -> tuple[Tensor, Tensor]:

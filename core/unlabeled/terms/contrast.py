@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Passes
-from unlabeled.collectives import gather, rank, world
+from unlabeled.collectives import gather
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.normaliser import mean_log_normaliser
+from unlabeled.normaliser import mean_repulsion
 from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
 
 
@@ -27,14 +27,8 @@ def nt_xent(z: Tensor, temperature: float) -> Tensor:
         [] this rank's share; the mean over ranks is the loss. Equal embeddings give ln(K × M × world − 1).
     """
     z = F.normalize(z.float(), dim=-1)
-    K, M, _ = z.shape
-    everyone = gather(z, dim=1)  # [K, G, D]
-    G = everyone.shape[1]
-    everyone = everyone.flatten(0, 1)  # [K × G, D]
-    samples = torch.arange(M, device=z.device) + rank() * M
-    itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    repel = mean_log_normaliser(z.flatten(0, 1), everyone if world() > 1 else None, itself, 1 / temperature)
-    pairs = pairs_of(K)
+    repel = mean_repulsion(z, gather(z, dim=1), temperature)
+    pairs = pairs_of(len(z))
     attract = torch.stack([(z[one] * z[two]).sum(-1).mean() for one, two in pairs]).mean() / temperature
     return repel - attract
 

@@ -16,7 +16,7 @@ from unlabeled.branches import Look, Passes
 from unlabeled.collectives import masked_mean, world
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import TransformerPredictor, head, mean_of
+from unlabeled.layers import head, mean_of, predictor
 from unlabeled.masking import per_sample
 from unlabeled.terms.base import Term, spread
 
@@ -110,14 +110,11 @@ class PredictLatent(Term):
             raise UserError(f"latent.loss cannot be {loss!r}; there are: smooth_l1, mse, cosine")
         self.loss: Loss = loss
         self.beta, self.layers, self.summary = beta, min(layers, encoder.depth), summary
-        inner = width or max(32, encoder.width // 2)
         self.predictor: nn.Module
         if depth == 0:
             self.predictor = head([encoder.width, 2 * encoder.width, encoder.width], norm=False, act=nn.GELU)
         else:
-            self.predictor = encoder.predictor(encoder.width, inner, depth) or TransformerPredictor(
-                encoder.width, encoder.coord_width, encoder.width, inner, depth
-            )
+            self.predictor = predictor(encoder, encoder.width, width, depth)
         self.summariser = nn.Linear(encoder.width, encoder.width) if summary else None
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
@@ -186,7 +183,7 @@ class RegressTokens(Term):
         self.predictor = head([out, inner, out])
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
-        teacher = self.teacher_heads["projector"] if passes.branch == "ema" else self.projector
+        teacher = self.teacher_head(passes)
         losses, student = [], []
         for look, whole in passes.masked():
             assert look.hidden is not None

@@ -16,7 +16,7 @@ from unlabeled.layers import head
 from unlabeled.masking import per_sample
 from unlabeled.schedules import Clock, linear
 from unlabeled.sinkhorn import sinkhorn
-from unlabeled.terms.base import Term, distillation, spread
+from unlabeled.terms.base import Term, distillation, rest, spread
 
 
 class PrototypeHead(nn.Module):
@@ -128,9 +128,7 @@ class _Distilled(Term):
         return linear(clock.step, self.warm_epochs * clock.epoch_steps, self.warm_temperature, self.teacher_temperature)
 
     def after_backward(self, clock: Clock) -> None:
-        rest = min(self.rest_epochs * clock.epoch_steps, clock.steps // 10)
-        if clock.step < rest and self.projector.prototypes.grad is not None:
-            self.projector.prototypes.grad.zero_()
+        rest(self.projector.prototypes, self.rest_epochs, clock)
 
     def after_step(self, clock: Clock) -> None:
         for module in self.modules():
@@ -159,7 +157,7 @@ class _Distilled(Term):
             hidden = torch.stack(look.hidden.targets).any(0)
             owner, valid = per_sample(look.tokens)
             counts = torch.zeros_like(valid).index_add_(0, owner.flatten(), hidden.flatten().long())
-            head = self.teacher_heads["projector"] if passes.branch == "ema" else self.projector
+            head = self.teacher_head(passes)
             with torch.no_grad():
                 goal = centring(head(whole.latent[hidden]).float(), self.temperature(passes.clock))
             guess = (self.projector(look.latent[hidden]).float() / self.student_temperature).log_softmax(-1)

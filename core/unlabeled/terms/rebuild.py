@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from unlabeled.branches import Look, Passes
 from unlabeled.collectives import masked_mean
-from unlabeled.contract import Content, Encoder, Predictor, SquaredError, Target, Tokens
+from unlabeled.contract import Content, Encoder, SquaredError, Target, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import TransformerPredictor
+from unlabeled.layers import predictor
 from unlabeled.terms.base import Term
 
 Loss = Literal["mse", "l1", "scaled_cosine"]
@@ -74,7 +74,7 @@ class Rebuild(Term):
             raise UserError(
                 "rebuild.loss=scaled_cosine compares directions and tokens here are one number: set it to mse"
             )
-        self.decoder: nn.Module = nn.Linear(encoder.width, out) if depth == 0 else _decoder(encoder, out, width, depth)
+        self.decoder: nn.Module = nn.Linear(encoder.width, out) if depth == 0 else predictor(encoder, out, width, depth)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses = []
@@ -117,10 +117,3 @@ class Rebuild(Term):
             return scaled_cosine(predicted, goal, self.gamma)
         error = predicted - goal
         return (error.abs() if self.loss == "l1" else error.square()).mean(-1)
-
-
-def _decoder(encoder: Encoder, out: int, width: int | None, depth: int) -> Predictor:
-    inner = width or max(32, encoder.width // 2)
-    return encoder.predictor(out, inner, depth) or TransformerPredictor(
-        encoder.width, encoder.coord_width, out, inner, depth
-    )

@@ -10,7 +10,7 @@ from unlabeled.branches import Passes
 from unlabeled.collectives import gather, rank
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.normaliser import mean_log_normaliser
+from unlabeled.normaliser import mean_repulsion
 from unlabeled.terms.base import Term, full_precision, need_batch, spread
 
 
@@ -31,16 +31,13 @@ def sup_con(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     z = F.normalize(z.float(), dim=-1)
     K, M, _ = z.shape
     everyone = gather(z, dim=1)  # [K, G, D]
-    G = everyone.shape[1]
     samples = torch.arange(M, device=z.device) + rank() * M
     labels = torch.where(labels < 0, -1 - samples, labels)  # a class of its own
     _, member, size = gather(labels).unique(return_inverse=True, return_counts=True)
     sums = z.new_zeros(len(size), z.shape[2]).index_add(0, member, everyone.sum(0))
     mine = member[samples]
     attract: Tensor = (z * (sums[mine] - z)).sum(-1) / (K * size[mine] - 1) / temperature  # [K, M]
-    everyone = everyone.flatten(0, 1)
-    itself = (torch.arange(K, device=z.device)[:, None] * G + samples).flatten()
-    return mean_log_normaliser(z.flatten(0, 1), everyone, itself, 1 / temperature) - attract.mean()
+    return mean_repulsion(z, everyone, temperature) - attract.mean()
 
 
 class SupCon(Term):

@@ -12,7 +12,7 @@ from unlabeled.branches import Look, Passes
 from unlabeled.collectives import gather, masked_mean
 from unlabeled.contract import Encoder, Target, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import TransformerPredictor
+from unlabeled.layers import predictor
 from unlabeled.schedules import Clock
 from unlabeled.terms.base import Survey, Term
 
@@ -57,12 +57,7 @@ class TokenIds(Term):
         if codes < 2:
             raise UserError(f"token_ids.codes must be at least 2, not {codes}")
         self.target, self.codes, self.samples, self.temperature = target, codes, samples, temperature
-        inner = width or max(32, encoder.width // 2)
-        self.predictor: nn.Module | None = None
-        if depth:
-            self.predictor = encoder.predictor(encoder.width, inner, depth) or TransformerPredictor(
-                encoder.width, encoder.coord_width, encoder.width, inner, depth
-            )
+        self.predictor: nn.Module | None = predictor(encoder, encoder.width, width, depth) if depth else None
         self.projector = nn.Linear(encoder.width, out)
         self.code = nn.Parameter(torch.randn(codes, out))
         self.register_buffer("centres", torch.zeros(codes, target.width))

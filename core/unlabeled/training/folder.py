@@ -9,7 +9,7 @@ from typing import Any
 
 from unlabeled.config import Config, load_config
 from unlabeled.errors import UserError
-from unlabeled.files import write_text
+from unlabeled.files import read_json_lines, write_text
 from unlabeled.training import checkpoint
 
 TIMING = ("seconds", "samples_per_second")
@@ -79,9 +79,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Every whole line of metrics.jsonl."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines() if line.endswith("}")]
+        return read_json_lines(self.metrics)
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint, or None."""

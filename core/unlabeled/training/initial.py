@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unlabeled.contract import Encoder
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, nearest, one_line
 from unlabeled.saved import Saved, describe, encoder_folder
 
 State = Mapping[str, Tensor]
@@ -191,4 +191,4 @@ def _had(source: str, prefix: str, name: str) -> State:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{type(error).__name__}: {one_line(error)}"

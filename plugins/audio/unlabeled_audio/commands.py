@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
+from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with one sentence for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def embed_frames(arguments: list[str]) -> None:
     """Write a row of numbers for every moment of DATA, with its time: RUN DATA -o FILE.npz."""
-    parser = _Parser("unlabeled audio embed-frames", description="Write a row of numbers for every moment of DATA.")
+    parser = CommandParser("unlabeled audio embed-frames", description="Write numbers for every moment of DATA.")
     parser.add_argument("run", help="a run's folder, or its encoder folder")
     parser.add_argument("data", help="what the run's reader takes")
     parser.add_argument("-o", "--output", required=True, help="FILE.npz")

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from unlabeled.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with one sentence for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+from unlabeled.cli.parser import CommandParser
 
 
-def _parser(name: str, about: str) -> _Parser:
-    parser = _Parser(f"unlabeled graph {name}", description=about)
+def _parser(name: str, about: str) -> CommandParser:
+    parser = CommandParser(f"unlabeled graph {name}", description=about)
     parser.add_argument("run", help="a run's folder; several (one a pre-training seed) with commas between")
     parser.add_argument("data", help="what the run's reader takes")
     parser.add_argument("--seeds", type=int)
@@ -27,7 +19,7 @@ def _parser(name: str, about: str) -> _Parser:
     return parser
 
 
-def _run(parser: _Parser, arguments: list[str], task: str) -> None:
+def _run(parser: CommandParser, arguments: list[str], task: str) -> None:
     from unlabeled.cli.tables import print_rows
     from unlabeled.training.distributed import pick_device
     from unlabeled_graph import evaluation

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
+from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with one sentence for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
 
 
 def evaluate_segmentation(arguments: list[str]) -> None:
@@ -26,7 +18,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     from unlabeled_medical.segmentation import Budget, save, segment
 
     about = "Dice and surface distance of a frozen probe and of fine-tuning, beside training from scratch."
-    parser = _Parser("unlabeled medical evaluate-segmentation", description=about)
+    parser = CommandParser("unlabeled medical evaluate-segmentation", description=about)
     parser.add_argument("run", help="a run's folder; several (one a pre-training seed) with commas between")
     parser.add_argument("images", help="what the run's reader takes")
     parser.add_argument("labels", help="segmentations by the same names")
@@ -71,7 +63,7 @@ def sheet(arguments: list[str]) -> None:
     from unlabeled_medical.sheet import contact_sheet
     from unlabeled_medical.views import Crops
 
-    parser = _Parser("unlabeled medical sheet", description="Draw middle slices and random views of some volumes.")
+    parser = CommandParser("unlabeled medical sheet", description="Draw middle slices and views of some volumes.")
     parser.add_argument("data", help="files to look at")
     parser.add_argument("-o", "--output", required=True, help="FILE.png")
     parser.add_argument("--most", type=int, default=8, help="volumes to draw")

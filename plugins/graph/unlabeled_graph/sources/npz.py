@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled_graph.graphs import Graphs
 
 FEATURES = ("x", "features", "attr", "attr_matrix", "node_attr")
@@ -30,7 +30,7 @@ def read(path: Path) -> Graphs:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise UserError(f"{path} cannot be read without running code ({reason}); save plain arrays") from None
     x = _matrix(arrays, "attr", FEATURES)
     edges = _edges(arrays, path)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled_graph.graphs import Graphs
 
 PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
@@ -96,7 +96,7 @@ def read(path: Path) -> Graphs:
         test = np.loadtxt(f"{stem}.test.index", dtype=np.int64, ndmin=1)
         return _assemble(str(path), part, test)
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise UserError(f"the files {stem}.* do not fit each other ({reason}); get them again") from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError, choose
+from unlabeled.errors import UserError, choose, one_line
 from unlabeled_graph.graphs import Graphs
 
 PREFIX = "pyg:"
@@ -35,7 +35,7 @@ def read(source: str) -> Graphs:
     try:
         found = factory(str(root), name=name) if name else factory(str(root))
     except (TypeError, AssertionError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160] or f"{kind} knows no {name!r}"
+        reason = one_line(error, 160) or f"{kind} knows no {name!r}"
         raise UserError(f"{source} cannot be opened ({reason}); write pyg:CLASS/NAME, as pyg:Planetoid/Cora") from None
     except Exception as error:  # each data set downloads and unpacks in its own way
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
