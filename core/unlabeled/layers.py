@@ -66,18 +66,26 @@ class Trunk(nn.Module):
         Returns:
             normed tokens [B, N, D] and `layers` tensors of that shape, oldest first.
         """
-        order, mask = _packing(keep, owner)
+        order, mask = packing(keep, owner)
         packed = x if order is None else x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
         kept: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             packed = block(packed, mask)
             if number >= len(self.blocks) - layers:
-                kept.append(_unpack(packed, order, keep))
-        return _unpack(self.norm(packed), order, keep), kept
+                kept.append(unpack(packed, order, keep))
+        return unpack(self.norm(packed), order, keep), kept
 
 
-def _packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed."""
+def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """How a transformer runs kept tokens only.
+
+    Args:
+        keep: [B, N] bool.
+        owner: [B, N]; in flat storage tokens of one row attend only to tokens of the same sample.
+
+    Returns:
+        indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed.
+    """
     counts = keep.sum(1)
     least, most = torch.stack(counts.aminmax()).tolist()  # the one question a step asks the device
     order, owner_kept = None, owner
@@ -94,7 +102,8 @@ def _packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor 
     return order, mask
 
 
-def _unpack(packed: Tensor, order: Tensor | None, keep: Tensor) -> Tensor:
+def unpack(packed: Tensor, order: Tensor | None, keep: Tensor) -> Tensor:
+    """Packed tokens [B, L, D] at their places again [B, N, D]; zeros where nothing was kept."""
     if order is None:
         return packed
     out = packed.new_zeros(*keep.shape, packed.shape[-1])

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.contract import Batch, Facts, Reader, Sample
+from unlabeled.data import names as names_of
 from unlabeled.errors import BrokenItem, UserError, nearest
-from unlabeled_audio import labels as names_of
 from unlabeled_audio.batches import collate
 from unlabeled_audio.decoding import Info, decode, probe, resample
 from unlabeled_audio.features import Mel, features, settings

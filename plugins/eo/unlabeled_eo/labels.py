@@ -1,0 +1,78 @@
+"""What is known of scenes: folders, names, a manifest's columns, and JSON files beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unlabeled.data import names
+from unlabeled.errors import UserError, nearest
+from unlabeled_eo.sources import Scene
+
+MANY = "|"  # between the labels of a scene that has several
+
+
+def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> NDArray[Any]:
+    """A label per scene; "" where it has none.
+
+    folder: of the file. scene: the product, or the folder, for groups that must not be split. SUFFIX.json:KEY: what a
+    file whose name ends so says beside the scene, several with | between. Else a manifest's column, a field of the
+    pattern, or the field of a pattern that `spec` itself is.
+
+    Raises:
+        UserError: there is no such label.
+    """
+    files = [one.files[0].path for one in scenes]
+    if ".json:" in spec:
+        return np.array(_beside(files, *spec.split(":", 1)), dtype=np.str_)
+    table: dict[str, Sequence[str]] = {
+        name: [one.columns.get(name, "") for one in scenes] for one in scenes[:1] for name in one.columns
+    }
+    table.setdefault("folder", [one.folder for one in scenes])
+    table.setdefault("scene", [_product(one) for one in scenes])
+    if "{" in spec:
+        wanted = names.fields(spec)
+        if len(wanted) != 1:
+            raise UserError(f"label {spec!r} must have one field in braces, as in '{{type}}_x*'")
+        table[spec] = names.parse(spec, files)[wanted[0]]
+    elif pattern:
+        table |= names.parse(pattern, files)
+    if spec not in table:
+        raise UserError(
+            f"{source} has no label {spec!r}; {nearest(spec, table)}, or give a pattern of the file names, as in "
+            "'{type}_x*', or SUFFIX.json:KEY"
+        )
+    return names.values(table[spec])
+
+
+def _product(scene: Scene) -> str:
+    """What chips are of: the SAFE product, the scene itself where it has several files, else the folder two up.
+
+    Chips of one acquisition lie together: SCENE/Patch/chip.tif, or SCENE/chip.tif.
+    """
+    if scene.product or len(scene.files) > 1:
+        return scene.product or scene.name
+    parts = Path(scene.name).parts
+    return parts[0] if len(parts) > 1 else scene.name
+
+
+def _beside(files: Sequence[str], suffix: str, key: str) -> list[str]:
+    out = []
+    for file in files:
+        path = next(iter(sorted(Path(file).parent.glob(f"*{suffix}"))), None)
+        if path is None:
+            out.append("")
+            continue
+        try:
+            found = json.loads(path.read_text())[key]
+        except (ValueError, KeyError, TypeError, OSError):
+            raise UserError(f"{path} has no {key!r}, or is no JSON object") from None
+        out.append(MANY.join(map(str, found)) if isinstance(found, list) else str(found))
+    if not any(out):
+        raise UserError(f"no scene has a file *{suffix} beside it")
+    return out
