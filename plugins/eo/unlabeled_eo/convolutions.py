@@ -20,7 +20,8 @@ class StagedEncoder(ChipEncoder):
     """A network of timm with stages over chips in which hidden patches are blank, before anything is mixed.
 
     A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
-    instance is the mean of the last stage, normed as the network does it. Stages reach across patches, so that hiding saves no time.
+    instance is the mean of the last stage, normed as the network does it. Stages reach across patches, so that hiding
+    saves no time.
     """
 
     backbone = "net"

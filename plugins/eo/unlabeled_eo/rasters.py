@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unlabeled.errors import BrokenItem, one_line
 
 OPEN = 64  # files that a process keeps open
+CACHE = 64  # MB of decoded tiles that GDAL keeps, in place of a twentieth of the memory
 Transform = tuple[float, float, float, float, float, float]
 PLAIN: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -134,8 +135,22 @@ def _opened(path: str, process: int) -> Any:
     """A file handle; a worker must not share its parent's, whose place in the file would move."""
     import rasterio
 
+    _settings(process)
     with quietly():
         return rasterio.open(path)
+
+
+@lru_cache(1)
+def _settings(process: int) -> Any:
+    """GDAL's, for the life of a process: little memory for tiles, and no word about what it can mend by itself."""
+    import logging
+
+    import rasterio
+
+    logging.getLogger("rasterio._env").setLevel(logging.ERROR)
+    settings = rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_DISABLE_READDIR_ON_OPEN="TRUE")
+    settings.__enter__()
+    return settings
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class EOReader(Reader):
         chip: pixels a side.
         stride: pixels from chip to chip of a grid; none: `chip`.
         samples: chips of the random sampler; none: as many as a grid has.
-        seed: of the random sampler.
+        sampler_seed: of the random sampler.
         centre: pixels a side of the middle of each scene, of which alone samples are made, so that their size says
             nothing; none: all of it.
         pixel: side of a pixel in units of the CRS (metres, mostly) that scenes are resampled to; none: as stored.
@@ -77,7 +77,7 @@ class EOReader(Reader):
         chip: int = 256,
         stride: int | None = None,
         samples: int | None = None,
-        seed: int = 0,
+        sampler_seed: int = 0,
         centre: int | None = None,
         pixel: float | None = None,
         nodata: float | None = None,
@@ -104,7 +104,7 @@ class EOReader(Reader):
         self._stored = [self._said(one, stored) for one in self._opened]
         self.scale: Scale = facts["scale"] if facts else self._wanted(scale)
         self._check_scales()
-        self._cut(sampler, chip, stride, samples, centre, seed)
+        self._cut(sampler, chip, stride, samples, centre, sampler_seed)
         self.facts = facts or self._fit(chip)
         side = float(np.sqrt(np.median(self.rows[:, 3] * self.rows[:, 4])))
         self.embed_batch = int(min(512, max(1, PIXELS / (side**2 * self.channels))))
@@ -284,7 +284,7 @@ class EOReader(Reader):
             if wrong:
                 raise BrokenItem(f"it is no {stored}: {wrong}")
             image = image if self.scale == "none" else convert(image, stored, self.scale)
-        good = image.isfinite() if not image.is_complex() else torch.view_as_real(image).isfinite().all(-1)
+        good = (from_complex(image, self.scale) if image.is_complex() else image).isfinite()
         rows = ~absent if len(absent) == len(image) else (~absent).repeat_interleave(len(image) // len(absent))
         valid = valid & good[rows].all(0)
         share = float(valid.float().mean())

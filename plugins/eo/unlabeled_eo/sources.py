@@ -98,10 +98,10 @@ def _grouped(paths: Sequence[Path], root: Path) -> list[Scene]:
 
 
 def _band(name: str) -> str:
-    """B2 and b02 are B02."""
+    """B2 and b02 are B02, b8a is B8A."""
     name = name.upper()
-    digits = re.fullmatch(r"B(\d{1,2})(A?)", name)
-    return f"B{int(digits[1]):02d}{digits[2]}" if digits else name
+    digits = re.fullmatch(r"B0?(\d{1,2})(A?)", name)
+    return name if digits is None else f"B{int(digits[1])}A" if digits[2] else f"B{int(digits[1]):02d}"
 
 
 def _safe(root: Path, base: Path) -> list[Scene]:
@@ -126,6 +126,7 @@ def _safe(root: Path, base: Path) -> list[Scene]:
 
 
 def _manifest(path: Path) -> list[Scene]:
+    """A scene a row: a file, a folder of one scene, or several of these with ; between (sensors of one place)."""
     rows = _rows(path)
     if not rows:
         raise UserError(f"{path} lists no scenes")
@@ -136,15 +137,21 @@ def _manifest(path: Path) -> list[Scene]:
     for row in rows:
         name = str(row[column])
         columns = {key: _text(value) for key, value in row.items() if key not in (column, "geometry")}
-        place = path.parent / name
-        if place.is_dir():
-            found = _folder(place)
-            if len(found) != 1:
-                raise UserError(f"{path} names the folder {name}, which holds {len(found)} scenes; name a scene a row")
-            made.append(Scene(name, found[0].files, found[0].product, columns))
-        else:
-            made.append(Scene(name, (File(str(place)),), "", columns))
+        parts = [_named(path, path.parent / part.strip()) for part in name.split(";")]
+        files = tuple(file for part in parts for file in part.files)
+        made.append(Scene(name, files, parts[0].product, columns))
     return made
+
+
+def _named(manifest: Path, place: Path) -> Scene:
+    """The scene that a path of a manifest is."""
+    if not place.is_dir():
+        match = ONE_BAND.fullmatch(place.stem)
+        return Scene(str(place), (File(str(place), _band(match["band"]) if match else ""),))
+    found = _folder(place)
+    if len(found) != 1:
+        raise UserError(f"{manifest} names the folder {place}, which holds {len(found)} scenes; name a scene a row")
+    return found[0]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
