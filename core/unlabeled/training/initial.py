@@ -118,6 +118,8 @@ def _fill(homes: Mapping[str, nn.Module], theirs: State, source: str) -> str:
     found = max(fits, key=len)
     home, prefix = tried[fits.index(found)]
     own = states[home]
+    adapted = _adapted(own, theirs, prefix)
+    found |= adapted
     if not found:
         raise UserError(f"nothing in {source} fits the {home}: it has {_some(theirs)}, and the {home} has {_some(own)}")
     homes[home].load_state_dict(found, strict=False)
@@ -129,6 +131,7 @@ def _fill(homes: Mapping[str, nn.Module], theirs: State, source: str) -> str:
     spare = [name for name in theirs if name.removeprefix(prefix) not in found]
     return (
         f"{len(found)} of {len(own)} weights of the {home} come from {source}"
+        + "".join(f"; {name} was {_for(theirs[prefix + name], one)}" for name, one in adapted.items())
         + (f"; these stay as they were: {_some(left)}" if left else "")
         + (f"; these are not used: {_some(spare)}" if spare else "")
     )
@@ -137,6 +140,24 @@ def _fill(homes: Mapping[str, nn.Module], theirs: State, source: str) -> str:
 def _matching(own: State, theirs: State, prefix: str) -> dict[str, Tensor]:
     there = {name: theirs[prefix + name] for name in own if prefix + name in theirs}
     return {name: one for name, one in there.items() if one.shape == own[name].shape}
+
+
+def _adapted(own: State, theirs: State, prefix: str) -> dict[str, Tensor]:
+    """A first convolution made for other input channels: its mean over them, so that its sum over them stays."""
+    for name, one in own.items():
+        there = theirs.get(prefix + name)
+        if one.dim() < 3 or not name.endswith("weight") or there is None or there.dim() != one.dim():
+            continue
+        same = there.shape[0] == one.shape[0] and there.shape[2:] == one.shape[2:]
+        if not same or there.shape == one.shape:
+            return {}  # it is the first convolution alone that sees the data
+        mean = there.mean(1, keepdim=True) * (there.shape[1] / one.shape[1])
+        return {name: mean.expand_as(one).contiguous()}
+    return {}
+
+
+def _for(there: Tensor, here: Tensor) -> str:
+    return f"for {there.shape[1]} channels and is taken for {here.shape[1]}"
 
 
 def _some(names: Any, most: int = 8) -> str:

@@ -14,7 +14,8 @@ from unlabeled.randomness import Draws
 class LocalWindow:
     """Shows a part of one small window, and asks for the rest of it (LoMaR, arXiv 2206.00790).
 
-    All outside of the window is neither shown nor asked for. Nodata takes no part.
+    All outside of the window is neither shown nor asked for. Nodata takes no part; at an edge a window is longer than
+    wide.
 
     Args:
         window: share of the valid tokens that the window has (LoMaR: 7 × 7 of 14 × 14).

@@ -67,7 +67,7 @@ class ChipEncoder(Encoder):
     def cut(self, maps: Tensor, side: int) -> Tensor:
         """What belongs to tokens of K maps of every band [B, C, K, h, w], of which a patch has side² places."""
         B, C, K, h, w = maps.shape
-        cut = maps.view(B, C, K, h // side, side, w // side, side).permute(0, 3, 5, 1, 2, 4, 6)
+        cut = maps.reshape(B, C, K, h // side, side, w // side, side).permute(0, 3, 5, 1, 2, 4, 6)
         return cut.reshape(B, (h // side) * (w // side), C * K * side**2)
 
     def patches(self, image: Tensor) -> Tensor:

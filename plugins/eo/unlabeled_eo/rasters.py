@@ -213,15 +213,19 @@ def _read(file: Any, header: Header, bands: tuple[int, ...], grid: Grid, window:
         with WarpedVRT(file, resampling=Resampling.bilinear, add_alpha=True, **whole) as warped:
             part = Rectangle(column, row, columns, rows)
             values = warped.read(list(bands), window=part)
-            valid = warped.dataset_mask(window=part)
+            valid = warped.read(warped.count, window=part) > 0
+            if header.masked:
+                valid &= (warped.read_masks(list(bands), window=part) > 0).all(0)
     else:
         (down, over), (top, left) = scale
         part = Rectangle(left + column * over, top + row * down, columns * over, rows * down)
-        how = {"window": part, "out_shape": (rows, columns), "resampling": Resampling.bilinear}
+        how = {"window": part, "out_shape": (len(bands), rows, columns), "resampling": Resampling.bilinear}
         if (down, over) == (1, 1):
             how = {"window": part}
         values = file.read(list(bands), **how)
-        valid = file.dataset_mask(**{**how, "resampling": Resampling.nearest}) if header.masked else None
+        valid = None
+        if header.masked:  # of every band: a data set's own mask is valid where one of them is
+            valid = (file.read_masks(list(bands), **{**how, "resampling": Resampling.nearest}) > 0).all(0)
     return _with_mask(values, valid)
 
 
@@ -230,7 +234,7 @@ def _with_mask(values: NDArray[Any], valid: NDArray[Any] | None) -> NDArray[Any]
     kind = np.complex64 if values.dtype.kind == "c" else np.float32
     out = np.empty((len(values) + 1, *values.shape[1:]), kind)
     out[:-1] = values
-    out[-1] = 1 if valid is None else valid > 0
+    out[-1] = 1 if valid is None else valid
     return out
 
 
@@ -284,7 +288,7 @@ def seen(path: str, header: Header, rows: int, columns: int) -> NDArray[np.bool_
 
     try:
         with quietly():
-            mask = _open(path).dataset_mask(out_shape=(rows, columns), resampling=Resampling.nearest)
+            mask = _open(path).read_masks(1, out_shape=(rows, columns), resampling=Resampling.nearest)
     except (RasterioError, OSError, ValueError):  # reading it says so again, where it can be told of
         return None
     found: NDArray[np.bool_] = mask > 0

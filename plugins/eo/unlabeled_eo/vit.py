@@ -198,7 +198,7 @@ class ChannelViT(ChipEncoder):
 
     def cut(self, maps: Tensor, side: int) -> Tensor:
         apart = super().cut(maps.flatten(0, 1)[:, None], side)
-        return apart.view(len(maps), -1, apart.shape[-1])
+        return apart.reshape(len(maps), -1, apart.shape[-1])
 
     def image(self, values: Tensor, grid: Sequence[int]) -> Tensor:
         p = self.patch
