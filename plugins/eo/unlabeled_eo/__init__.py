@@ -71,6 +71,13 @@ def unlabeled_recipes() -> Mapping[str, Mapping[str, Any]]:
 
 
 @hookimpl
+def unlabeled_commands() -> Mapping[str, Callable[[list[str]], None]]:
+    from unlabeled_eo.commands import COMMANDS
+
+    return COMMANDS
+
+
+@hookimpl
 def unlabeled_example(folder: Path) -> str:
     from unlabeled_eo.example import write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from unlabeled.errors import UserError, nearest
 from unlabeled_eo.sources import Scene
 
 MANY = "|"  # between the labels of a scene that has several
+PRODUCT = re.compile(r"S[12][A-D]_\w{6,}")  # Sentinel-1 and -2
 
 
 def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> NDArray[Any]:
@@ -51,14 +53,12 @@ def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> 
 
 
 def _product(scene: Scene) -> str:
-    """What chips are of: the SAFE product, the scene itself where it has several files, else the folder two up.
-
-    Chips of one acquisition lie together: SCENE/Patch/chip.tif, or SCENE/chip.tif.
-    """
-    if scene.product or len(scene.files) > 1:
-        return scene.product or scene.name
+    """What a chip is of: the product that a folder above it is called after, else the outermost folder, else itself."""
+    if scene.product:
+        return scene.product
+    above = [part for part in Path(scene.files[0].path).parent.parts if PRODUCT.match(part)]
     parts = Path(scene.name).parts
-    return parts[0] if len(parts) > 1 else scene.name
+    return above[-1] if above else parts[0] if len(parts) > 1 else scene.name
 
 
 def _beside(files: Sequence[str], suffix: str, key: str) -> list[str]:
