@@ -1,0 +1,186 @@
+"""Windows a second from one large tiled GeoTIFF, against torchgeo's pipeline; and speckle against NumPy's.
+
+Writes docs/results/eo_speed.json. torchgeo is measured where it is installed (`pip install torchgeo`).
+
+    python benchmarks/eo_speed.py [--side 20000] [--windows 2000]
+
+The scene is made here: uint16, one band, 512 × 512 tiles, deflate. Both pipelines draw random windows of 256 pixels in
+two worker processes, in batches of 32, as float32 tensors; ours also crops and hands on what is valid. Rounds take
+turns, so that other work on the machine falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+
+from unlabeled import plugins
+from unlabeled.data.batches import Batches, Order, loader
+from unlabeled.randomness import Draws, sample_keys
+from unlabeled_eo.readers import EOReader
+from unlabeled_eo.speckle import speckled
+
+CHIP, BATCH, WORKERS, TILE = 256, 32, 2, 512
+torch.set_num_threads(1)
+
+
+def scene(path: Path, side: int) -> None:
+    """Speckle, tile by tile."""
+    how: dict[str, Any] = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "uint16"}
+    how |= {
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "compress": "deflate",
+        "zlevel": 1,
+        "crs": "EPSG:32633",
+    }
+    place = rasterio.Affine(10.0, 0.0, 400_000.0, 0.0, -10.0, 5_000_000.0)
+    tile = np.random.default_rng(0).gamma(4, 50, (TILE, side + TILE)).astype(np.uint16)
+    with rasterio.open(path, "w", transform=place, **how) as file:
+        for row in range(0, side, TILE):
+            height = min(TILE, side - row)
+            shift = row // TILE % TILE
+            window = rasterio.windows.Window(0, row, side, height)
+            file.write(tile[None, :height, shift : shift + side], window=window)
+
+
+def ours(path: Path, windows: int, seed: int) -> int:
+    """An epoch of plain views, as a run reads them; how many there were."""
+    registry = plugins.load("eo")
+    options = {"sampler": "random", "samples": windows, "chip": CHIP, "sampler_seed": seed}
+    reader = EOReader(str(path), stored="amplitude", scale="amplitude", **options)
+    view = registry.make("view", "sar", reader.facts, crop=CHIP, flips="")
+    order = Order(torch.arange(len(reader)), BATCH, 0)
+    batches = Batches(reader, view, {"plain": 1}, order, registry, True)
+    count = 0
+    for step in loader(batches, 0, order.epoch_steps, WORKERS, False):
+        count += len(step.views["plain"]["image"])
+    return count
+
+
+def torchgeos(path: Path, windows: int, seed: int) -> int:
+    """An epoch of RandomGeoSampler; how many there were."""
+    from torch.utils.data import DataLoader
+    from torchgeo.datasets import RasterDataset, stack_samples
+    from torchgeo.samplers import RandomGeoSampler
+
+    class Scene(RasterDataset):  # type: ignore[misc]
+        filename_glob = path.name
+
+    data = Scene(str(path.parent))
+    torch.manual_seed(seed)
+    sampler = RandomGeoSampler(data, size=CHIP, length=windows)
+    return sum(
+        len(batch["image"])
+        for batch in DataLoader(data, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
+    )
+
+
+def timed(epoch: Callable[[Path, int, int], int], path: Path, windows: int, seed: int) -> dict[str, float]:
+    """Windows a second of the clock and of all processors, and the largest worker, in MB."""
+
+    def spent() -> float:
+        both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(one.ru_utime + one.ru_stime for one in both)
+
+    before, start = spent(), time.perf_counter()
+    count = epoch(path, windows, seed)
+    return {"a second": count / (time.perf_counter() - start), "a processor second": count / (spent() - before)}
+
+
+def speckle_times(chips: int, side: int = 128) -> dict[str, float]:
+    """Milliseconds a chip of gamma speckle, by NumPy one chip after another and by us in a batch."""
+    chance = np.random.default_rng(0)
+    image = torch.rand(chips, 1, side, side)
+    start = time.perf_counter()
+    for one in image.numpy():
+        one * chance.gamma(4, 0.25, one.shape)
+    numpy = time.perf_counter() - start
+    found = {"NumPy": 1000 * numpy / chips}
+    for device in ("cpu", "cuda"):
+        if device == "cuda" and not torch.cuda.is_available():
+            continue
+        there, looks = image.to(device), torch.full((chips,), 4.0, device=device)
+        draws = Draws(sample_keys(0, 0, torch.arange(chips)).to(device))
+        speckled(there, looks, "linear", draws)
+        times = []
+        for _ in range(5):
+            if device == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            speckled(there, looks, "linear", draws)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        found[device] = 1000 * statistics.median(times) / chips
+    return found
+
+
+def memory(path: Path, windows: int) -> dict[str, float]:
+    """Largest resident memory in MB of a process that does nothing but read, and of one that has opened nothing yet."""
+    code = (
+        "import resource, torch\nfrom unlabeled_eo.readers import EOReader\nimport unlabeled_eo.views, rasterio\n"
+        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"r = EOReader({str(path)!r}, sampler='random', samples={windows}, chip={CHIP}, stored='amplitude', "
+        "scale='amplitude')\nfor i in range(len(r)): r[i]\n"
+        "print(base / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    import subprocess
+    import sys
+
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return {"imports alone": float(out[0]), "after reading": float(out[1])}
+
+
+def main() -> None:
+    """Print and write what was measured."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--windows", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", default="docs/results/eo_speed.json")
+    flags = parser.parse_args()
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
+    found: dict[str, Any] = {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.tif"
+        scene(path, flags.side)
+        found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
+        kinds: dict[str, Callable[[Path, int, int], int]] = {"ours": ours}
+        try:
+            import torchgeo
+
+            kinds["torchgeo"], found["torchgeo"] = torchgeos, torchgeo.__version__
+        except ImportError:
+            print("torchgeo is not installed, and not measured")
+        rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+        for number in range(flags.rounds):
+            for kind, epoch in kinds.items():
+                rounds[kind].append(timed(epoch, path, flags.windows, number))
+                print(kind, rounds[kind][-1], flush=True)
+        found["windows"] = {
+            kind: {what: statistics.median(one[what] for one in many) for what in many[0]}
+            for kind, many in rounds.items()
+        }
+        found["memory, MB"] = memory(path, flags.windows)
+    found["speckle, ms a chip of 128 × 128"] = speckle_times(256)
+    Path(flags.out).write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
