@@ -99,6 +99,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._manager.register(builtin, name=CORE)
         self._plugins: dict[str, Listed] = {}  # by registered name, in order: the domain's own first
+        self._owners: dict[str, dict[str, str]] = {}  # by hook and name, as registered
         for plugin in plugins:
             twins = [str(other) for other in plugins if other.name == plugin.name]
             cause = _twins(plugin, twins) if len(twins) > 1 else self._register(plugin)
@@ -157,7 +158,7 @@ class Registry:
 
     def _merged(self, hook: str, accept: Callable[[Any], str]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        owner: dict[str, str] = {}
+        owner = self._owners.setdefault(hook, {})
         for impl in self._implementations(hook):
             for name, value in (self._call(impl, hook, accept) or {}).items():
                 if name in merged:
@@ -168,6 +169,12 @@ class Registry:
                     )
                 merged[name], owner[name] = value, impl.plugin_name
         return merged
+
+    def owner(self, table: str, name: str) -> str:
+        """Which plugin offers a name of a table ("encoders"), by the plugin's own name; nothing: the core."""
+        assert name in getattr(self, table), "asked of names that are there"
+        plugin = self._plugins.get(self._owners[f"unlabeled_{table}"][name])
+        return plugin.name if plugin else ""
 
     @cached_property
     def readers(self) -> Mapping[str, Callable[..., Any]]:

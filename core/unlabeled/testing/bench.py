@@ -61,6 +61,8 @@ class Bench:
         self.who = f"domain {domain!r}"
         for table in ("readers", "views", "encoders"):
             expect(bool(getattr(self.registry, table)), "P2", self.who, f"it offers no {table}")
+        for table in ("masks", "targets", "terms", "methods", "recipes", "commands"):
+            getattr(self.registry, table)  # what is wrong with it shows below
         self.examples = self.registry.examples(folder)
         expect(bool(self.examples), "P1", self.who, "no plugin of it implements unlabeled_example")
         broken = list(self.registry.broken.values())
