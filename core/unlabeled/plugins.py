@@ -20,6 +20,8 @@ import pluggy
 from unlabeled import hookspecs, requirements
 from unlabeled.errors import UserError, choose, nearest, one_line
 
+__all__ = ["Listed", "PluginError", "Registry", "core", "listing", "load"]
+
 GROUP = "unlabeled"
 HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("unlabeled_"))
 CORE = "the core"
