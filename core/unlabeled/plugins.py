@@ -37,7 +37,7 @@ class Listed:
 
     name: str
     distribution: str  # name and version
-    missing: tuple[str, ...] = ()  # requirements that are not installed
+    missing: tuple[str, ...] = ()  # requirements that are not installed, or in a version that does not fit
     mend: str = ""  # the command that installs them
     entry: EntryPoint | None = field(default=None, compare=False, repr=False)
 
@@ -278,13 +278,13 @@ def _cause(plugin: Listed, error: BaseException, where: str = "") -> str:
     package = plugin.distribution.partition(" ")[0]
     mend = plugin.mend or f"pip install --upgrade --force-reinstall {package}"
     at = f" {where}" if where else ""
+    lacks = f"; it lacks {', '.join(plugin.missing)}" if plugin.missing else ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"plugin {plugin}{at} needs {error.name!r}, which is not installed; mend it with: {mend}"
     if isinstance(error, ImportError):
-        return f"plugin {plugin}{at} fails to import: {one_line(error, None)}; mend it with: {mend}"
-    return (
-        f"plugin {plugin} fails{at or ' to load'}: {type(error).__name__}: {one_line(error, None)}; {_without(plugin)}"
-    )
+        return f"plugin {plugin}{at} fails to import: {one_line(error, None)}{lacks}; mend it with: {mend}"
+    what = f"{type(error).__name__}: {one_line(error, None)}{lacks}"
+    return f"plugin {plugin} fails{at or ' to load'}: {what}; {_without(plugin)}"
 
 
 def _mappings(value: Any) -> str:

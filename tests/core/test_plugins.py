@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from importlib.metadata import Distribution
+from contextlib import suppress
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 import pytest
 import torch
 from packaging.markers import Marker  # pytest depends on it
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from unlabeled import plugins, requirements
 from unlabeled.contract import Batch
@@ -137,6 +141,20 @@ def test_a_plain_requirement_that_is_missing_counts_too(install: Install) -> Non
     install("zoo-dist", {"zoo": GOOD}, ("nowhere-lib (>=2)", "Torch", "typing_extensions[x]>=1,<99"))
     [found] = [plugin for plugin in listing() if plugin.name == "zoo"]
     assert (found.missing, found.mend) == (("nowhere-lib",), "pip install zoo-dist")
+
+
+def test_a_requirement_in_another_version_is_missing_too(install: Install) -> None:
+    requires = ("Torch>=1.0,<99", "numpy<1.5", "pluggy (>=99)", "pytest[x]!=0.1,>=1000; extra == 'zoo'")
+    install("zoo-dist", {"zoo": "from numpy import nothing_such"}, requires)
+    [found] = [plugin for plugin in listing() if plugin.name == "zoo"]
+    have = {name: Distribution.from_name(name).version for name in ("numpy", "pluggy", "pytest")}
+    assert found.missing == (
+        f"numpy<1.5 ({have['numpy']} is installed)",
+        f"pluggy>=99 ({have['pluggy']} is installed)",
+        f"pytest!=0.1,>=1000 ({have['pytest']} is installed)",
+    )
+    with pytest.raises(PluginError, match=r"cannot import name 'nothing_such'.*; it lacks numpy<1\.5 \(.*mend it with"):
+        load("zoo")
 
 
 @pytest.mark.parametrize(
@@ -375,3 +393,48 @@ def test_markers_agree_with_the_real_parser() -> None:
     for line in lines - {""}:
         for extra in ("", "dev", "test", "all"):
             assert requirements.holds(line, extra) is Marker(line).evaluate({"extra": extra}), (line, extra)
+
+
+@pytest.mark.parametrize("sign", ["==", "!=", ">=", "<=", ">", "<", "~="])
+def test_versions_agree_with_the_real_parser(sign: str) -> None:
+    """Of releases; what comes before one counts as the release itself, so that a nightly build is no complaint."""
+    versions = ["1", "1.0", "1.2", "1.2.0", "1.2.3", "1.10", "2", "2.0.1", "10.0"]
+    for have in versions:
+        for wanted in versions:
+            if sign == "~=" and "." not in wanted:
+                continue
+            assert requirements.fits(have, sign + wanted) is SpecifierSet(sign + wanted).contains(have), (have, wanted)
+            if sign in ("==", "!="):
+                wild = f"{sign}{wanted}.*"
+                assert requirements.fits(have, wild) is SpecifierSet(wild).contains(have), (have, wild)
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ("0.1.0.dev0", ">=0.1", True),
+        ("2.11.0+cpu", ">=2.11,<2.12", True),
+        ("2.11.0+cpu", "==2.11", True),
+        ("2.4.0", ">= 2.11, <2.15", False),
+        ("unknown", ">=2", True),
+        ("1.0", "@ https://example.org/one.whl?a>=2", True),
+        ("1.0", ">=1!2.0", True),
+        ("1.0", "", True),
+    ],
+)
+def test_versions_that_are_no_plain_release(version: str, wanted: str, expected: bool) -> None:
+    assert requirements.fits(version, wanted) is expected
+
+
+def test_versions_of_all_that_is_installed_here_agree_with_the_real_parser() -> None:
+    """Every requirement of every distribution, on those of which a plain release is installed."""
+    seen = 0
+    for line in {line for dist in Distribution.discover() for line in dist.requires or []}:
+        wanted = Requirement(line)
+        with suppress(PackageNotFoundError):
+            have = Distribution.from_name(wanted.name).version
+            if re.fullmatch(r"[\d.]+", have):
+                expected = wanted.specifier.contains(have, prereleases=True)
+                assert requirements.fits(have, str(wanted.specifier)) is expected, (line, have)
+                seen += 1
+    assert seen > 20
