@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mutants.additions import ADDITIONS, HOOK
 from unlabeled import plugins
 from unlabeled.plugins import PluginError
 from unlabeled.pytest_plugin import checks_of
+from unlabeled.testing import check_plugin
 
 HERE = Path(__file__).parent
 MUTANT = """
@@ -23,14 +26,6 @@ from unlabeled.hookspecs import hookimpl
 @hookimpl
 def unlabeled_encoders():
     return {"vit": StripViT, "leaky": FirstAlwaysSeen}
-"""
-METHOD = """
-from unlabeled.hookspecs import hookimpl
-from unlabeled.methods import METHODS
-
-@hookimpl
-def unlabeled_methods():
-    return {"again": METHODS["simclr"]}
 """
 ENCODER = """
 from strips import StripCNN
@@ -45,18 +40,19 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """install(name="module body"): each a distribution of its own, found here and by a new process."""
+    """install(name, "module body", requires): each a distribution of its own, found here and by a new process."""
     path = tmp_path / "path"
     path.mkdir()
     monkeypatch.syspath_prepend(path)
     made: list[str] = []
 
-    def put(name: str, body: str) -> Path:
+    def put(name: str, body: str, requires: tuple[str, ...] = ()) -> Path:
         made.append(f"dist_{name.replace('-', '_')}")
         (path / f"{made[-1]}.py").write_text(body)
         info = path / f"{made[-1]}-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {made[-1]}\nVersion: 1.0\n")
+        lines = [f"Metadata-Version: 2.1\nName: {made[-1]}\nVersion: 1.0", *[f"Requires-Dist: {r}" for r in requires]]
+        (info / "METADATA").write_text("\n".join(lines))
         (info / "entry_points.txt").write_text(f"[unlabeled]\n{name} = {made[-1]}\n")
         plugins.load.cache_clear()
         return path
@@ -105,7 +101,7 @@ def test_a_name_that_is_none_is_refused_with_the_nearest(install: Install) -> No
 
 def test_of_an_add_on_what_it_adds(install: Install, tmp_path: Path) -> None:
     install("strips", MUTANT)
-    install("strips-again", METHOD)
+    install("strips-again", HOOK)
     install("strips-cnn", ENCODER)
     by_again = {f"encoder {name} by method again" for name in ("vit", "leaky", "cnn2")}
     assert {what for what, _ in checks_of("strips-again", tmp_path)} == {"opens", *by_again}
@@ -115,19 +111,25 @@ def test_of_an_add_on_what_it_adds(install: Install, tmp_path: Path) -> None:
     assert {f"encoder cnn2 by method {name}" for name in plugins.load("strips").methods} <= found
 
 
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        ("from nowhere_at_all import something", "needs 'nowhere_at_all', which is not installed"),
-        (METHOD.replace("unlabeled_methods", "unlabeled_method"), "which is no hook; did you mean unlabeled_methods"),
-        (METHOD.replace('METHODS["simclr"]', "1 / 0"), "fails in unlabeled_methods: ZeroDivisionError"),
-        (METHOD.replace('"again"', '"mae"'), "'mae' is claimed by both the core and strips-odd"),
-    ],
-)
-def test_what_cannot_be_opened_is_one_failure(install: Install, tmp_path: Path, body: str, says: str) -> None:
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_mutant_distributions_are_caught_by_name(install: Install, tmp_path: Path, name: str) -> None:
+    """By the option as one failure, by the function as an error, and both say whose it is and the way out."""
+    body, requires, says = ADDITIONS[name]
     install("strips", MUTANT)
-    install("strips-odd", body)
-    [(what, check)] = checks_of("strips-odd", tmp_path)
+    install(f"strips-{name}", body, requires)
+    [(what, check)] = checks_of(f"strips-{name}", tmp_path / "option")
     assert what == "opens"
-    with pytest.raises(PluginError, match=says):
-        check()
+    for broken in (check, lambda: check_plugin("strips", tmp_path / "function")):
+        plugins.load.cache_clear()
+        with pytest.raises(PluginError, match=re.escape(says)) as error:
+            broken()
+        assert f"strips-{name} of dist_strips_{name} 1.0" in str(error.value)
+        assert f"UNLABELED_DISABLE=strips-{name}" in str(error.value) or "pip install" in str(error.value)
+
+
+def test_an_addition_that_is_whole_is_not_caught(install: Install, tmp_path: Path) -> None:
+    install("strips", MUTANT)
+    install("strips-whole", HOOK, ("torch>=1", "numpy"))
+    checks = dict(checks_of("strips-whole", tmp_path))
+    checks["opens"]()
+    checks["encoder vit by method again"]()

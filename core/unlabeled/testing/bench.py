@@ -52,12 +52,16 @@ class Bench:
     """A domain's registry with its examples open.
 
     Raises:
-        PluginError: a plugin of the domain cannot be loaded.
+        PluginError: a plugin of the domain cannot be loaded, or lacks what it requires.
         BrokenPromise: something is missing that no check can do without (P1, P2).
     """
 
     def __init__(self, domain: str, folder: Path):
         self.registry: Registry = plugins.load(domain)
+        for plugin in plugins.listing():
+            if plugin.domain == domain and plugin.missing:
+                lack = ", ".join(plugin.missing)
+                raise plugins.PluginError(f"plugin {plugin} lacks {lack}; mend it with: {plugin.mend}")
         self.who = f"domain {domain!r}"
         for table in ("readers", "views", "encoders"):
             expect(bool(getattr(self.registry, table)), "P2", self.who, f"it offers no {table}")
