@@ -8,10 +8,12 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -97,6 +99,7 @@ class Registry:
 
         self.domain = domain
         self.broken: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}  # that importing a plugin and calling its hooks took, by its name
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._manager.register(builtin, name=CORE)
@@ -111,7 +114,8 @@ class Registry:
     def _register(self, plugin: Listed) -> str:
         assert plugin.entry is not None, "only listed plugins are loaded"
         try:
-            module = plugin.entry.load()
+            with self._timed(plugin):
+                module = plugin.entry.load()
             wrong = _misspelt(module)
             if not wrong:
                 self._manager.register(module, name=str(plugin))
@@ -128,6 +132,15 @@ class Registry:
         self._plugins[str(plugin)] = plugin
         return ""
 
+    @contextmanager
+    def _timed(self, plugin: Listed | None) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            name = plugin.name if plugin else CORE
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         """Of one hook: the core's, the domain's own, the add-ons', by name."""
         order = [CORE, *self._plugins]
@@ -141,7 +154,8 @@ class Registry:
         """
         plugin = self._plugins.get(impl.plugin_name)
         try:
-            value = impl.function(*(arguments[name] for name in impl.argnames))
+            with self._timed(plugin):
+                value = impl.function(*(arguments[name] for name in impl.argnames))
             wrong = accept(value)
         except (Exception, SystemExit) as error:
             if plugin is None:

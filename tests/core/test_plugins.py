@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from unlabeled import plugins, requirements
+from unlabeled.cli.main import main
 from unlabeled.contract import Batch
 from unlabeled.errors import UserError
 from unlabeled.plugins import PluginError, Registry, listing, load
@@ -272,6 +273,50 @@ def test_disabling_leaves_a_plugin_out(install: Install, monkeypatch: pytest.Mon
     load.cache_clear()
     with pytest.raises(PluginError, match="'zoo' is switched off by UNLABELED_DISABLE"):
         load("zoo")
+
+
+def test_a_verbose_listing_shows_what_each_adds_and_what_is_broken(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hook that crashes, of an add-on or of a domain's own plugin, hurts the listing of no other."""
+    install("zoo-dist", {"zoo": GOOD})
+    install("fine-dist", {"zoo-fine": add_on("@hookimpl\ndef unlabeled_recipes(): return {'mine': {}}")})
+    install("slow-dist", {"zoo-slow": add_on("import time\ntime.sleep(0.3)\n@hookimpl\ndef unlabeled_views(): 1 / 0")})
+    install("park-dist", {"park": GOOD + "\n    @hookimpl\n    def unlabeled_views(): return 1 / 0\n"})
+    install("quay-dist", {"quay": "import nowhere_lib"})
+    assert main(["plugins", "-v"]) == 0
+    out = capsys.readouterr().out
+    shown = {part.partition("\n")[0]: part for part in out.split("\n\n")}
+    assert re.search(
+        r"  zoo of zoo-dist 1\.0, loaded in \d\.\d\d s\n    readers    plain\n    encoders   first, alpha\n", out
+    )
+    assert re.search(r"  zoo-fine of fine-dist 1\.0, loaded in \d\.\d\d s\n    recipes    mine\n", out)
+    assert float(re.search(r"zoo-slow of slow-dist 1\.0, loaded in (.+) s", out)[1]) >= 0.3  # type: ignore[index]
+    assert "broken: plugin zoo-slow of slow-dist 1.0 fails in unlabeled_views: ZeroDivisionError" in shown["zoo"]
+    assert "broken: plugin park of park-dist 1.0 fails in unlabeled_views: ZeroDivisionError" in shown["park"]
+    assert "encoders   first, alpha" in shown["park"]
+    assert "broken: plugin quay of quay-dist 1.0 needs 'nowhere_lib'" in shown["quay"]
+    assert "ZeroDivisionError" not in shown["tabular"]
+
+
+def test_a_plugin_is_switched_off_by_a_flag(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("zoo-dist", {"zoo": GOOD})
+    install("odd-dist", {"zoo-odd": "raise OSError"})
+    install("bad-dist", {"zoo-bad": "raise OSError"})
+    monkeypatch.setenv("UNLABELED_DISABLE", "zoo-bad")
+    assert main(["plugins", "-v", "--disable", "zoo-odd"]) == 0
+    out = capsys.readouterr().out
+    assert "zoo-dist" in out
+    assert "odd" not in out
+    assert "bad" not in out
+    assert plugins.disabled() == {"zoo-bad", "zoo-odd"}, "and so it is in every process that is started"
+    for line in (["--disable", "zooo-odd", "plugins"], ["plugins", "--disable"]):
+        assert main(line) == 2
+    out = capsys.readouterr().err
+    assert "--disable takes the name of a plugin, not 'zooo-odd'; did you mean zoo-odd" in out
+    assert "--disable takes the name of a plugin, not ''; there are: " in out
 
 
 def test_unknown_names_come_with_the_nearest(install: Install) -> None:
