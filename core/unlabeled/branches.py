@@ -15,6 +15,8 @@ from unlabeled.contract import Encoded, Kind, Tokens
 from unlabeled.masking import Hidden
 from unlabeled.schedules import Clock
 
+__all__ = ["Look", "Passes"]
+
 Branch = Literal["shared", "stop_gradient", "ema"]
 """What plays the teacher: the student itself, the student without gradient, or its moving average."""
 

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+__all__ = ["batch_mean", "batch_moments", "gather", "masked_mean", "mean_over_ranks", "sum_over_ranks", "world"]
+
 
 def world() -> int:
     """How many processes train together; 1 without torch.distributed."""

@@ -21,6 +21,24 @@ if TYPE_CHECKING:
 
     from unlabeled.randomness import Draws
 
+__all__ = [
+    "Alteration",
+    "Batch",
+    "Content",
+    "Encoded",
+    "Encoder",
+    "Facts",
+    "Kind",
+    "Predictor",
+    "Reader",
+    "Sample",
+    "SquaredError",
+    "Target",
+    "Tokens",
+    "View",
+    "to_device",
+]
+
 Sample = Mapping[str, Tensor]
 Batch = Mapping[str, Tensor]
 Facts = Mapping[str, Any]

@@ -15,6 +15,8 @@ from unlabeled.errors import UserError
 from unlabeled.plugins import Registry
 from unlabeled.randomness import Draws
 
+__all__ = ["embed", "whole_batches"]
+
 WHOLE: Kind = "whole"
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
+__all__ = ["BrokenItem", "UserError", "choose", "nearest", "one_line"]
+
 T = TypeVar("T")
 
 

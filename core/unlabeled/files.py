@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 from unlabeled.errors import UserError
 
+__all__ = ["write_whole"]
+
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file by `write(file)` so that a kill at any moment leaves the old one or the new one.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # listing plugins must not cost an import of torch
     from unlabeled.terms.base import Term
 
 hookspec, hookimpl = pluggy.HookspecMarker("unlabeled"), pluggy.HookimplMarker("unlabeled")
-
+__all__ = ["hookimpl"]
 # A hook specification has no body to return from.
 # mypy: disable-error-code="empty-body"
 

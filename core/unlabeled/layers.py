@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from unlabeled.collectives import sum_over_ranks, world
 from unlabeled.contract import Encoder, Predictor, Tokens
 
+__all__ = ["BatchNorm", "Place", "Trunk", "head", "mean_of", "predictor"]
+
 
 def mean_of(x: Tensor, keep: Tensor) -> Tensor:
     """The mean of kept tokens: [B, N, D], [B, N] bool -> [B, D]; zero where a sample keeps none."""

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar
 
 from unlabeled.errors import UserError, nearest
 
+__all__ = ["METHODS", "Method", "Part", "Views", "use"]
+
 Number = TypeVar("Number", int, float)
 Weight = float | Mapping[str, Any]
 """Of a term in the sum: a number, or a way from one to another over the run, {start: 0, end: 1, from: 0.1}."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +21,8 @@ import pluggy
 
 from unlabeled import hookspecs, requirements
 from unlabeled.errors import UserError, choose, nearest, one_line
+
+__all__ = ["Listed", "PluginError", "Registry", "core", "listing", "load"]
 
 GROUP = "unlabeled"
 HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("unlabeled_"))
@@ -35,7 +39,7 @@ class Listed:
 
     name: str
     distribution: str  # name and version
-    missing: tuple[str, ...] = ()  # requirements that are not installed
+    missing: tuple[str, ...] = ()  # requirements that are not installed, or in a version that does not fit
     mend: str = ""  # the command that installs them
     entry: EntryPoint | None = field(default=None, compare=False, repr=False)
 
@@ -95,10 +99,12 @@ class Registry:
 
         self.domain = domain
         self.broken: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}  # that importing a plugin and calling its hooks took, by its name
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._manager.register(builtin, name=CORE)
         self._plugins: dict[str, Listed] = {}  # by registered name, in order: the domain's own first
+        self._owners: dict[str, dict[str, str]] = {}  # by hook and name, as registered
         for plugin in plugins:
             twins = [str(other) for other in plugins if other.name == plugin.name]
             cause = _twins(plugin, twins) if len(twins) > 1 else self._register(plugin)
@@ -108,7 +114,8 @@ class Registry:
     def _register(self, plugin: Listed) -> str:
         assert plugin.entry is not None, "only listed plugins are loaded"
         try:
-            module = plugin.entry.load()
+            with self._timed(plugin):
+                module = plugin.entry.load()
             wrong = _misspelt(module)
             if not wrong:
                 self._manager.register(module, name=str(plugin))
@@ -125,6 +132,15 @@ class Registry:
         self._plugins[str(plugin)] = plugin
         return ""
 
+    @contextmanager
+    def _timed(self, plugin: Listed | None) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            name = plugin.name if plugin else CORE
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         """Of one hook: the core's, the domain's own, the add-ons', by name."""
         order = [CORE, *self._plugins]
@@ -138,7 +154,8 @@ class Registry:
         """
         plugin = self._plugins.get(impl.plugin_name)
         try:
-            value = impl.function(*(arguments[name] for name in impl.argnames))
+            with self._timed(plugin):
+                value = impl.function(*(arguments[name] for name in impl.argnames))
             wrong = accept(value)
         except (Exception, SystemExit) as error:
             if plugin is None:
@@ -157,7 +174,7 @@ class Registry:
 
     def _merged(self, hook: str, accept: Callable[[Any], str]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        owner: dict[str, str] = {}
+        owner = self._owners.setdefault(hook, {})
         for impl in self._implementations(hook):
             for name, value in (self._call(impl, hook, accept) or {}).items():
                 if name in merged:
@@ -168,6 +185,12 @@ class Registry:
                     )
                 merged[name], owner[name] = value, impl.plugin_name
         return merged
+
+    def owner(self, table: str, name: str) -> str:
+        """Which plugin offers a name of a table ("encoders"), by the plugin's own name; nothing: the core."""
+        assert name in getattr(self, table), "asked of names that are there"
+        plugin = self._plugins.get(self._owners[f"unlabeled_{table}"][name])
+        return plugin.name if plugin else ""
 
     @cached_property
     def readers(self) -> Mapping[str, Callable[..., Any]]:
@@ -269,13 +292,13 @@ def _cause(plugin: Listed, error: BaseException, where: str = "") -> str:
     package = plugin.distribution.partition(" ")[0]
     mend = plugin.mend or f"pip install --upgrade --force-reinstall {package}"
     at = f" {where}" if where else ""
+    lacks = f"; it lacks {', '.join(plugin.missing)}" if plugin.missing else ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"plugin {plugin}{at} needs {error.name!r}, which is not installed; mend it with: {mend}"
     if isinstance(error, ImportError):
-        return f"plugin {plugin}{at} fails to import: {one_line(error, None)}; mend it with: {mend}"
-    return (
-        f"plugin {plugin} fails{at or ' to load'}: {type(error).__name__}: {one_line(error, None)}; {_without(plugin)}"
-    )
+        return f"plugin {plugin}{at} fails to import: {one_line(error, None)}{lacks}; mend it with: {mend}"
+    what = f"{type(error).__name__}: {one_line(error, None)}{lacks}"
+    return f"plugin {plugin} fails{at or ' to load'}: {what}; {_without(plugin)}"
 
 
 def _mappings(value: Any) -> str:

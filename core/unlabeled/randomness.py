@@ -14,6 +14,8 @@ import zlib
 import torch
 from torch import Tensor
 
+__all__ = ["Draws", "sample_keys"]
+
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value

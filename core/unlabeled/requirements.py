@@ -1,4 +1,4 @@
-"""What a distribution's metadata requires (PEP 508), and what of it is not installed. No torch, no `packaging`."""
+"""What a distribution's metadata requires (PEP 508), and what of it is not there. No torch, no `packaging`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _PIECE = re.compile(r"""\s*(?:(?P<text>'[^']*'|"[^"]*")|(?P<word>[A-Za-z_.]+)|(?P<sign>[()]|~=|===?|!=|<=?|>=?))""")
 
+_EXTRAS = re.compile(r"\[[^]]*\]")
+_RELEASE = re.compile(r"v?(\d+(?:\.\d+)*)(?!\d*!)")
+_WANTED = re.compile(r"(~=|===?|!=|<=?|>=?)\s*([^\s,()]+)")
+
 
 def normalised(name: str) -> str:
     """A distribution's or an extra's name as PEP 503 compares them."""
@@ -19,15 +23,57 @@ def normalised(name: str) -> str:
 
 
 def missing(dist: Distribution, extra: str = "") -> Iterator[str]:
-    """Names that the distribution requires here, with the extra, and that are not installed.
+    """What the distribution requires here, with the extra, and does not get.
 
-    Versions are pip's business. A marker that cannot be read counts as one that holds.
+    A name that is not installed, or with its version, as "torch>=2.11 (2.4.0 is installed)". A marker that cannot be
+    read counts as one that holds, a version that cannot be read as one that fits.
     """
     for line in dist.requires or []:
         requirement, _, marker = line.partition(";")
         name = _NAME.match(requirement)
-        if name and holds(marker, extra) and not _installed(name[1]):
-            yield name[1]
+        if name and holds(marker, extra):
+            lack = _lack(name[1], _EXTRAS.sub("", requirement[name.end() :]).strip(" ()"))
+            if lack:
+                yield lack
+
+
+def _lack(name: str, wanted: str) -> str:
+    try:
+        have = distribution(name).version
+    except PackageNotFoundError:
+        return name
+    return "" if fits(have, wanted) else f"{name}{wanted} ({have} is installed)"
+
+
+def fits(version: str, wanted: str) -> bool:
+    """Whether a version is one of those wanted, as in ">=2.11,<2.15", by the numbers of its release alone (PEP 440).
+
+    What comes before and after a release (2.0rc1, 2.0.post1) counts as the release: pip is stricter.
+    """
+    have = _RELEASE.match(version)
+    if have is None or wanted.startswith("@"):  # "name @ url"
+        return True
+    return all(_meets(have[1], sign, goal) for sign, goal in _WANTED.findall(wanted))
+
+
+def _meets(have: str, sign: str, wanted: str) -> bool:
+    goal = _RELEASE.match(wanted)
+    if goal is None:
+        return True
+    a, b = _numbers(have), _numbers(goal[1])
+    if sign == "~=" or wanted.endswith(".*"):  # the same up to a number
+        start = len(b) - (sign == "~=")
+        same = (*a, *[0] * start)[:start] == b[:start]
+        return same != (sign == "!=") and (sign != "~=" or _padded(a, b) >= _padded(b, a))
+    same = _padded(a, b) == _padded(b, a)
+    if sign in ("==", "===", "!="):
+        return same != (sign == "!=")
+    return _ordered(_padded(a, b), sign, _padded(b, a))
+
+
+def _padded(numbers: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """With zeros up to the other's length: 2 is 2.0."""
+    return (*numbers, *[0] * (len(other) - len(numbers)))
 
 
 def extra_of(dist: Distribution, *wanted: str) -> str:

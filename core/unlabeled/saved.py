@@ -17,6 +17,8 @@ from unlabeled.errors import UserError, one_line
 from unlabeled.files import write_text, write_whole
 from unlabeled.plugins import Registry
 
+__all__ = ["Saved", "describe", "load"]
+
 FORMAT = 1
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+__all__ = ["Clock", "warmup_cosine"]
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:

@@ -26,6 +26,7 @@ DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-depe
 LEVELS: dict[str, int] = {
     # a module or a room: it may import what has a lower number, and its own room
     "errors": 0,
+    "deprecation": 0,
     "requirements": 0,
     "randomness": 0,
     "schedules": 0,
@@ -62,6 +63,7 @@ LEVELS: dict[str, int] = {
     "report": 9,  # a run writes its own at its end, and reads it in its folder's words
     "training": 10,
     "testing": 11,
+    "pytest_plugin": 12,
     "cli": 11,
     "__init__": 11,
 }
@@ -189,7 +191,10 @@ def test_the_extension_surface_fits_on_one_screen() -> None:
     assert len((CORE / "hookspecs.py").read_text().splitlines()) <= 80
 
 
-@pytest.mark.parametrize("module", ["unlabeled", "unlabeled.plugins", "unlabeled.hookspecs", "unlabeled.cli.main"])
+LIGHT = ["unlabeled", "unlabeled.plugins", "unlabeled.hookspecs", "unlabeled.cli.main", "unlabeled.pytest_plugin"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing_costs_no_torch(module: str) -> None:
     code = f"import {module}, sys; print([name for name in ('torch', 'numpy', 'sklearn') if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from importlib.metadata import Distribution
+from contextlib import suppress
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 
 import pytest
 import torch
 from packaging.markers import Marker  # pytest depends on it
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from unlabeled import plugins, requirements
+from unlabeled.cli.main import main
 from unlabeled.contract import Batch
 from unlabeled.errors import UserError
 from unlabeled.plugins import PluginError, Registry, listing, load
@@ -139,6 +144,20 @@ def test_a_plain_requirement_that_is_missing_counts_too(install: Install) -> Non
     assert (found.missing, found.mend) == (("nowhere-lib",), "pip install zoo-dist")
 
 
+def test_a_requirement_in_another_version_is_missing_too(install: Install) -> None:
+    requires = ("Torch>=1.0,<99", "numpy<1.5", "pluggy (>=99)", "pytest[x]!=0.1,>=1000; extra == 'zoo'")
+    install("zoo-dist", {"zoo": "from numpy import nothing_such"}, requires)
+    [found] = [plugin for plugin in listing() if plugin.name == "zoo"]
+    have = {name: Distribution.from_name(name).version for name in ("numpy", "pluggy", "pytest")}
+    assert found.missing == (
+        f"numpy<1.5 ({have['numpy']} is installed)",
+        f"pluggy>=99 ({have['pluggy']} is installed)",
+        f"pytest!=0.1,>=1000 ({have['pytest']} is installed)",
+    )
+    with pytest.raises(PluginError, match=r"cannot import name 'nothing_such'.*; it lacks numpy<1\.5 \(.*mend it with"):
+        load("zoo")
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -254,6 +273,50 @@ def test_disabling_leaves_a_plugin_out(install: Install, monkeypatch: pytest.Mon
     load.cache_clear()
     with pytest.raises(PluginError, match="'zoo' is switched off by UNLABELED_DISABLE"):
         load("zoo")
+
+
+def test_a_verbose_listing_shows_what_each_adds_and_what_is_broken(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hook that crashes, of an add-on or of a domain's own plugin, hurts the listing of no other."""
+    install("zoo-dist", {"zoo": GOOD})
+    install("fine-dist", {"zoo-fine": add_on("@hookimpl\ndef unlabeled_recipes(): return {'mine': {}}")})
+    install("slow-dist", {"zoo-slow": add_on("import time\ntime.sleep(0.3)\n@hookimpl\ndef unlabeled_views(): 1 / 0")})
+    install("park-dist", {"park": GOOD + "\n    @hookimpl\n    def unlabeled_views(): return 1 / 0\n"})
+    install("quay-dist", {"quay": "import nowhere_lib"})
+    assert main(["plugins", "-v"]) == 0
+    out = capsys.readouterr().out
+    shown = {part.partition("\n")[0]: part for part in out.split("\n\n")}
+    assert re.search(
+        r"  zoo of zoo-dist 1\.0, loaded in \d\.\d\d s\n    readers    plain\n    encoders   first, alpha\n", out
+    )
+    assert re.search(r"  zoo-fine of fine-dist 1\.0, loaded in \d\.\d\d s\n    recipes    mine\n", out)
+    assert float(re.search(r"zoo-slow of slow-dist 1\.0, loaded in (.+) s", out)[1]) >= 0.3  # type: ignore[index]
+    assert "broken: plugin zoo-slow of slow-dist 1.0 fails in unlabeled_views: ZeroDivisionError" in shown["zoo"]
+    assert "broken: plugin park of park-dist 1.0 fails in unlabeled_views: ZeroDivisionError" in shown["park"]
+    assert "encoders   first, alpha" in shown["park"]
+    assert "broken: plugin quay of quay-dist 1.0 needs 'nowhere_lib'" in shown["quay"]
+    assert "ZeroDivisionError" not in shown["tabular"]
+
+
+def test_a_plugin_is_switched_off_by_a_flag(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("zoo-dist", {"zoo": GOOD})
+    install("odd-dist", {"zoo-odd": "raise OSError"})
+    install("bad-dist", {"zoo-bad": "raise OSError"})
+    monkeypatch.setenv("UNLABELED_DISABLE", "zoo-bad")
+    assert main(["plugins", "-v", "--disable", "zoo-odd"]) == 0
+    out = capsys.readouterr().out
+    assert "zoo-dist" in out
+    assert "odd" not in out
+    assert "bad" not in out
+    assert plugins.disabled() == {"zoo-bad", "zoo-odd"}, "and so it is in every process that is started"
+    for line in (["--disable", "zooo-odd", "plugins"], ["plugins", "--disable"]):
+        assert main(line) == 2
+    out = capsys.readouterr().err
+    assert "--disable takes the name of a plugin, not 'zooo-odd'; did you mean zoo-odd" in out
+    assert "--disable takes the name of a plugin, not ''; there are: " in out
 
 
 def test_unknown_names_come_with_the_nearest(install: Install) -> None:
@@ -375,3 +438,48 @@ def test_markers_agree_with_the_real_parser() -> None:
     for line in lines - {""}:
         for extra in ("", "dev", "test", "all"):
             assert requirements.holds(line, extra) is Marker(line).evaluate({"extra": extra}), (line, extra)
+
+
+@pytest.mark.parametrize("sign", ["==", "!=", ">=", "<=", ">", "<", "~="])
+def test_versions_agree_with_the_real_parser(sign: str) -> None:
+    """Of releases; what comes before one counts as the release itself, so that a nightly build is no complaint."""
+    versions = ["1", "1.0", "1.2", "1.2.0", "1.2.3", "1.10", "2", "2.0.1", "10.0"]
+    for have in versions:
+        for wanted in versions:
+            if sign == "~=" and "." not in wanted:
+                continue
+            assert requirements.fits(have, sign + wanted) is SpecifierSet(sign + wanted).contains(have), (have, wanted)
+            if sign in ("==", "!="):
+                wild = f"{sign}{wanted}.*"
+                assert requirements.fits(have, wild) is SpecifierSet(wild).contains(have), (have, wild)
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "expected"),
+    [
+        ("0.1.0.dev0", ">=0.1", True),
+        ("2.11.0+cpu", ">=2.11,<2.12", True),
+        ("2.11.0+cpu", "==2.11", True),
+        ("2.4.0", ">= 2.11, <2.15", False),
+        ("unknown", ">=2", True),
+        ("1.0", "@ https://example.org/one.whl?a>=2", True),
+        ("1.0", ">=1!2.0", True),
+        ("1.0", "", True),
+    ],
+)
+def test_versions_that_are_no_plain_release(version: str, wanted: str, expected: bool) -> None:
+    assert requirements.fits(version, wanted) is expected
+
+
+def test_versions_of_all_that_is_installed_here_agree_with_the_real_parser() -> None:
+    """Every requirement of every distribution, on those of which a plain release is installed."""
+    seen = 0
+    for line in {line for dist in Distribution.discover() for line in dist.requires or []}:
+        wanted = Requirement(line)
+        with suppress(PackageNotFoundError):
+            have = Distribution.from_name(wanted.name).version
+            if re.fullmatch(r"[\d.]+", have):
+                expected = wanted.specifier.contains(have, prereleases=True)
+                assert requirements.fits(have, str(wanted.specifier)) is expected, (line, have)
+                seen += 1
+    assert seen > 20

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import strips
 from mutants.cuts import CUTS, NotAnEncoder
 from mutants.leaks import CONTENT_FAULTS, LEAKS, Content, SwapsWithNeighbours
-from mutants.readers import READERS, TupleFacts
+from mutants.readers import READERS, FearsAll, TupleFacts
 from mutants.views import VIEWS, Cut, NotAView
 from strips import Crops, StripCNN, StripFlat, StripMLP, Strips, StripViT, pad
 from unlabeled import plugins
@@ -185,6 +185,23 @@ def test_a_reader_that_takes_no_example(domain: str, tmp_path: Path, monkeypatch
     message = caught("P1", lambda: check_plugin(domain, tmp_path))
     assert "reader 'edf'" in message
     assert "is not EDF" in message
+
+
+def test_a_reader_that_crashes(domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reported as its own, before anything else of the domain is looked at."""
+
+    class Lost(Strips):
+        def __init__(self, source: str, *, facts: Any = None):
+            raise KeyError("shape")
+
+    offer(monkeypatch, "readers", {"npy": FearsAll})
+    message = caught("R9", lambda: check_plugin(domain, tmp_path / "one"))
+    assert "reader 'npy' breaks promise R9" in message
+    assert "item 0 raises" in message
+    offer(monkeypatch, "readers", {"npy": Lost})
+    message = caught("P1", lambda: check_plugin(domain, tmp_path / "other"))
+    assert "reader 'npy' breaks promise P1" in message
+    assert "raises KeyError: 'shape'" in message
 
 
 def test_an_example_that_is_too_small(domain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,20 +23,42 @@ def show_plugins(arguments: list[str]) -> int:
         print(f"{plugin.name:16} {plugin.distribution:28} {state}")
     if not found:
         print(f'no plugins in entry-point group {plugins.GROUP!r}; pip install "unlabeled[tabular]" brings one')
-    if not verbose:
-        return 0
-    for domain in sorted({plugin.domain for plugin in found}):
+    if verbose and found:
+        import torch  # noqa: F401  # now, so that its seconds are not taken for the first plugin's
+    for domain in sorted({plugin.domain for plugin in found}) if verbose else []:
         print(f"\n{domain}")
-        try:
-            registry = plugins.load(domain)
-        except UserError as error:
-            print(f"  broken: {error}")
-            continue
-        for cause in registry.broken.values():
-            print(f"  broken: {cause}")
-        for what in ("readers", "views", "encoders", "recipes", "commands"):
-            print(f"  {what:10} {', '.join(getattr(registry, what)) or '-'}")
+        _show_domain(domain, [plugin for plugin in found if plugin.domain == domain])
     return 0
+
+
+TABLES = ("readers", "views", "encoders", "masks", "targets", "terms", "methods", "recipes", "commands")
+
+
+def _show_domain(domain: str, found: list[plugins.Listed]) -> None:
+    """What each plugin adds, how long loading it took, what is broken and how to mend it."""
+    try:
+        registry = plugins.load(domain)
+    except UserError as error:
+        print(f"  broken: {error}")
+        return
+    broken: dict[str, None] = {}  # in order, each once
+    offers: dict[str, dict[str, list[str]]] = {plugin.name: {} for plugin in found}
+    for table in TABLES:
+        try:
+            names = getattr(registry, table)
+        except UserError as error:
+            broken[str(error)] = None
+            continue
+        for name in names:
+            owner = registry.owner(table, name)
+            if owner:  # not the core's
+                offers[owner].setdefault(table, []).append(name)
+    for plugin in found:
+        print(f"  {plugin}, loaded in {registry.seconds.get(plugin.name, 0):.2f} s")
+        for table, names in offers[plugin.name].items():
+            print(f"    {table:10} {', '.join(names)}")
+    for cause in [*broken, *registry.broken.values()]:
+        print(f"  broken: {cause}")
 
 
 def show_methods(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -26,7 +27,7 @@ everywhere:
   new-plugin NAME   a plugin to begin with: a domain of your own, or --adds-to one
   doctor            versions, devices, what is missing and how to get it
 
-Any command with --help says more. --debug shows the traceback of an error."""
+Any command with --help says more. --debug shows the traceback of an error, --disable NAME goes on without a plugin."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [one for one in arguments if one != "--debug"]
     try:
-        return dispatch(arguments)
+        return dispatch(_without_disabled(arguments))
     except UserError as error:
         if debug:
             raise
@@ -46,6 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `unlabeled methods | head`
         sys.stderr.close()
         return 0
+
+
+def _without_disabled(arguments: list[str]) -> list[str]:
+    """The arguments but for --disable NAME, which from here on, and in every worker, is UNLABELED_DISABLE."""
+    rest = list(arguments)
+    while "--disable" in rest:
+        from unlabeled import plugins
+
+        at = rest.index("--disable")
+        name = " ".join(rest[at + 1 : at + 2])
+        known = {plugin.name for plugin in plugins.listing()} | plugins.disabled()
+        if name not in known:
+            raise UserError(f"--disable takes the name of a plugin, not {name!r}; {nearest(name, known)}")
+        os.environ["UNLABELED_DISABLE"] = ",".join(sorted(plugins.disabled() | {name}))
+        plugins.load.cache_clear()
+        del rest[at : at + 2]
+    return rest
 
 
 def dispatch(arguments: list[str]) -> int:

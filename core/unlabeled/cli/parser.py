@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from unlabeled.errors import UserError
 
+__all__ = ["CommandParser"]
+
 
 class CommandParser(argparse.ArgumentParser):
     """argparse with one sentence for an error."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from unlabeled.evaluation.evaluate import Result, Row
 from unlabeled.evaluation.shots import ALL
 
+__all__ = ["print_rows"]
+
 Cells = Sequence[dict[str, str]]
 
 

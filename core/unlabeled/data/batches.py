@@ -22,6 +22,8 @@ from unlabeled.errors import UserError
 from unlabeled.plugins import Registry
 from unlabeled.randomness import Draws, sample_keys
 
+__all__ = ["Broken"]
+
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
 

@@ -10,6 +10,8 @@ from unlabeled.contract import Batch, Sample
 from unlabeled.errors import UserError
 from unlabeled.plugins import Registry
 
+__all__ = ["collate"]
+
 
 def collate(samples: Sequence[Sample], registry: Registry) -> Batch:
     """The domain's own batch of samples, or tensors of equal shape stacked, name by name.

@@ -17,6 +17,8 @@ from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
 
+__all__ = ["Survey", "Term", "full_precision", "need_batch", "pairs_of", "spread"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

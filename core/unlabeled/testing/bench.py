@@ -19,7 +19,7 @@ from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
 from unlabeled.testing.encoders import check_encoder, check_tokens
 from unlabeled.testing.learning import check_method
-from unlabeled.testing.promises import BrokenPromise, chance, expect, unequal
+from unlabeled.testing.promises import BrokenPromise, attempt, chance, expect, unequal
 from unlabeled.testing.readers import check_reader, damaged
 from unlabeled.testing.views import KINDS, check_view, make_view
 
@@ -52,15 +52,21 @@ class Bench:
     """A domain's registry with its examples open.
 
     Raises:
-        PluginError: a plugin of the domain cannot be loaded.
+        PluginError: a plugin of the domain cannot be loaded, or lacks what it requires.
         BrokenPromise: something is missing that no check can do without (P1, P2).
     """
 
     def __init__(self, domain: str, folder: Path):
         self.registry: Registry = plugins.load(domain)
+        for plugin in plugins.listing():
+            if plugin.domain == domain and plugin.missing:
+                lack = ", ".join(plugin.missing)
+                raise plugins.PluginError(f"plugin {plugin} lacks {lack}; mend it with: {plugin.mend}")
         self.who = f"domain {domain!r}"
         for table in ("readers", "views", "encoders"):
             expect(bool(getattr(self.registry, table)), "P2", self.who, f"it offers no {table}")
+        for table in ("masks", "targets", "terms", "methods", "recipes", "commands"):
+            getattr(self.registry, table)  # what is wrong with it shows below
         self.examples = self.registry.examples(folder)
         expect(bool(self.examples), "P1", self.who, "no plugin of it implements unlabeled_example")
         broken = list(self.registry.broken.values())
@@ -71,7 +77,10 @@ class Bench:
         good = [index for index in range(min(len(self.reader), 1000)) if not damaged(self.reader, index)][:SAMPLES]
         self.indices = torch.tensor(good)
         expect(len(good) >= 4, "P1", self.who, f"its example has {len(good)} readable samples")
-        self.samples: list[Sample] = [self.reader[index] for index in good]
+        who = f"reader {next(iter(self.registry.readers))!r}"
+        self.samples: list[Sample] = [
+            attempt(partial(self.reader.__getitem__, index), "R9", who, f"item {index}") for index in good
+        ]
         self.view: View = self.registry.make("view", None, self.reader.facts)
 
     def _source(self, reader: str) -> str:
@@ -82,6 +91,9 @@ class Bench:
                 return source
             except UserError as error:  # it is another reader's example
                 refusals.append(str(error))
+            except Exception as error:
+                what = f"opening {source} raises {type(error).__name__}: {error}"
+                raise BrokenPromise("P1", f"reader {reader!r}", what) from error
         raise BrokenPromise("P1", f"reader {reader!r}", f"it takes none of the examples: {'; '.join(refusals)}")
 
     def open(self, reader: str, **options: Any) -> Reader:

@@ -17,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from unlabeled.collectives import world
 from unlabeled.errors import UserError
 
+__all__ = ["pick_device"]
+
 
 def pick_device(name: str) -> torch.device:
     """auto: this process's GPU where there is one, else the CPU."""

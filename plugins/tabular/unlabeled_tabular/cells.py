@@ -16,6 +16,8 @@ from unlabeled.errors import UserError
 from unlabeled.layers import Trunk
 from unlabeled_tabular import schema
 
+__all__ = ["CellEmbedding", "TableEncoder", "seen_values"]
+
 Numbers = Literal["periodic", "piecewise", "linear"]
 BINS = 32  # of piecewise-linear embeddings; the paper tunes 2 … 256
 CLASSES = 256  # codes of a column that rebuilding tells apart; bounds the memory of predictions
