@@ -58,22 +58,29 @@ def scene(path: Path, side: int) -> None:
             file.write(tile[None, :height, shift : shift + side], window=window)
 
 
-def ours(path: Path, windows: int, seed: int) -> int:
-    """An epoch of plain views, as a run reads them; how many there were."""
+Epoch = Callable[[], int]
+
+
+def tiles(path: Path, windows: int, seed: int) -> Epoch:
+    """Windows that each lie within a tile."""
+    return ours(path, windows, seed, "tiles")
+
+
+def ours(path: Path, windows: int, seed: int, sampler: str = "random") -> Epoch:
+    """An epoch of plain views, as a run reads them; it returns how many there were."""
     registry = plugins.load("eo")
-    options = {"sampler": "random", "samples": windows, "chip": CHIP, "sampler_seed": seed}
+    options = {"sampler": sampler, "samples": windows, "chip": CHIP, "sampler_seed": seed}
     reader = EOReader(str(path), stored="amplitude", scale="amplitude", **options)
     view = registry.make("view", "sar", reader.facts, crop=CHIP, flips="")
     order = Order(torch.arange(len(reader)), BATCH, 0)
     batches = Batches(reader, view, {"plain": 1}, order, registry, True)
-    count = 0
-    for step in loader(batches, 0, order.epoch_steps, WORKERS, False):
-        count += len(step.views["plain"]["image"])
-    return count
+    return lambda: sum(
+        len(step.views["plain"]["image"]) for step in loader(batches, 0, order.epoch_steps, WORKERS, False)
+    )
 
 
-def torchgeos(path: Path, windows: int, seed: int) -> int:
-    """An epoch of RandomGeoSampler; how many there were."""
+def torchgeos(path: Path, windows: int, seed: int) -> Epoch:
+    """An epoch of RandomGeoSampler."""
     from torch.utils.data import DataLoader
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import RandomGeoSampler
@@ -84,21 +91,19 @@ def torchgeos(path: Path, windows: int, seed: int) -> int:
     data = Scene(str(path.parent))
     torch.manual_seed(seed)
     sampler = RandomGeoSampler(data, size=CHIP, length=windows)
-    return sum(
-        len(batch["image"])
-        for batch in DataLoader(data, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
-    )
+    batches = DataLoader(data, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
+    return lambda: sum(len(batch["image"]) for batch in batches)
 
 
-def timed(epoch: Callable[[Path, int, int], int], path: Path, windows: int, seed: int) -> dict[str, float]:
-    """Windows a second of the clock and of all processors, and the largest worker, in MB."""
+def timed(epoch: Epoch) -> dict[str, float]:
+    """Windows a second of the clock and of all processors, workers' start included."""
 
     def spent() -> float:
         both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return sum(one.ru_utime + one.ru_stime for one in both)
 
     before, start = spent(), time.perf_counter()
-    count = epoch(path, windows, seed)
+    count = epoch()
     return {"a second": count / (time.perf_counter() - start), "a processor second": count / (spent() - before)}
 
 
@@ -160,7 +165,7 @@ def main() -> None:
         path = Path(folder) / "scene.tif"
         scene(path, flags.side)
         found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
-        kinds: dict[str, Callable[[Path, int, int], int]] = {"ours": ours}
+        kinds: dict[str, Callable[[Path, int, int], Epoch]] = {"ours": ours, "ours, within tiles": tiles}
         try:
             import torchgeo
 
@@ -169,8 +174,8 @@ def main() -> None:
             print("torchgeo is not installed, and not measured")
         rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
         for number in range(flags.rounds):
-            for kind, epoch in kinds.items():
-                rounds[kind].append(timed(epoch, path, flags.windows, number))
+            for kind, make in kinds.items():
+                rounds[kind].append(timed(make(path, flags.windows, number)))
                 print(kind, rounds[kind][-1], flush=True)
         found["windows"] = {
             kind: {what: statistics.median(one[what] for one in many) for what in many[0]}

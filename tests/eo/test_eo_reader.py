@@ -147,6 +147,24 @@ def test_random_chips_are_shared_out_by_area_and_the_same_again(tif: Tif) -> Non
     assert (made[0].rows[:20, 1:3].max(0) <= 68).all()
 
 
+def test_windows_of_tiles_straddle_none_and_reach_every_tile(tif: Tif) -> None:
+    path = tif("a.tif", np.ones((200, 136), np.uint16), tiled=True, blockxsize=64, blockysize=64)
+    options: dict[str, Any] = {"chip": 32, "samples": 400, "stored": "none"}
+    rows = EOReader(str(path), sampler="tiles", **options).rows
+    for start, size in ((rows[:, 1], 200), (rows[:, 2], 136)):
+        tile = (start + 16) // 64
+        room = np.minimum(64 * tile + 64, size) - 64 * tile >= 32  # the last ones are 8 high and wide
+        assert (start[room] // 64 == (start[room] + 31) // 64).all()
+        assert set(tile.tolist()) >= set(range(size // 64))
+        assert (start >= 0).all()
+        assert (start + 32 <= size).all()
+    straddles = EOReader(str(path), sampler="random", **options).rows[:, 1]
+    assert (straddles // 64 != (straddles + 31) // 64).mean() > 0.2
+    centred = EOReader(str(path), sampler="tiles", centre=100, **options).rows
+    assert (centred[:, 1] >= 50).all()
+    assert (centred[:, 1] + 32 <= 150).all()
+
+
 def test_a_grid_covers_all_of_a_scene() -> None:
     (windows,) = chips.places([(70, 50)], "grid", 32, None, None, 0)
     seen = np.zeros((70, 50), bool)

@@ -10,22 +10,30 @@ from numpy.typing import NDArray
 
 from unlabeled.errors import UserError, choose
 
-Sampler = Literal["auto", "grid", "random", "whole"]
-SAMPLERS: tuple[Sampler, ...] = ("auto", "grid", "random", "whole")
+Sampler = Literal["auto", "grid", "random", "tiles", "whole"]
+SAMPLERS: tuple[Sampler, ...] = ("auto", "grid", "random", "tiles", "whole")
 COARSE = 8  # cells of the coarse mask along a chip's side
 
 
 def places(
-    sides: Sequence[tuple[int, int]], sampler: str, chip: int, stride: int | None, count: int | None, seed: int
+    sides: Sequence[tuple[int, int]],
+    sampler: str,
+    chip: int,
+    stride: int | None,
+    count: int | None,
+    seed: int,
+    blocks: Sequence[tuple[int, int, int, int] | None] | None = None,
 ) -> list[list[tuple[int, int, int, int]]]:
     """Windows (row, column, rows, columns) of each scene.
 
     auto: a scene less than two chips high and wide is one sample, whole; a larger one is cut in a grid. grid: every
     `stride` pixels, the last ones at the far edges. random: `count` chips in all, shared out by area (by default as
-    many as a grid has), the same for one seed.
+    many as a grid has), the same for one seed. tiles: the same, but each within one of the tiles that a file is stored
+    in, so that one tile is decoded for it in place of two to four; places at their edges are drawn less often.
 
     Args:
         sides: rows and columns of each scene, as they are read.
+        blocks: first row and column of its tiles and their sides; None: it has none, or they are of another grid.
 
     Raises:
         UserError: there is no such sampler, or a size makes no sense.
@@ -34,7 +42,7 @@ def places(
     step = chip if stride is None else stride
     if min(chip, step) < 1 or (count is not None and count < 1):
         raise UserError(f"chip, stride and samples must be at least 1, not {chip}, {step} and {count}")
-    if sampler != "random":
+    if sampler not in ("random", "tiles"):
         return [
             [(0, 0, rows, columns)]
             if sampler == "whole" or (sampler == "auto" and max(rows, columns) < 2 * chip)
@@ -47,12 +55,28 @@ def places(
     numbers = np.diff(shares, prepend=0)
     chance = np.random.default_rng(seed)
     made = []
-    for (rows, columns), number in zip(sides, numbers, strict=True):
+    for at, ((rows, columns), number) in enumerate(zip(sides, numbers, strict=True)):
         height, width = min(rows, chip), min(columns, chip)
         down = chance.integers(0, rows - height + 1, number)
         over = chance.integers(0, columns - width + 1, number)
+        block = blocks[at] if blocks and sampler == "tiles" else None
+        if block:
+            down = _inside(down, height, rows, block[0], block[2], chance)
+            over = _inside(over, width, columns, block[1], block[3], chance)
         made.append([(int(r), int(c), height, width) for r, c in zip(down, over, strict=True)])
     return made
+
+
+def _inside(
+    start: NDArray[np.int64], part: int, size: int, first: int, block: int, chance: np.random.Generator
+) -> NDArray[np.int64]:
+    """Starts of parts, drawn again within the tile of their middle where they reach out of it and could lie inside."""
+    low = (start + part // 2 - first) // block * block + first
+    high = np.minimum(low + block, size)
+    low = np.maximum(low, 0)
+    room = high - low - part
+    again = low + (chance.random(len(start)) * (room + 1)).astype(np.int64)
+    return np.where((room >= 0) & ((start < low) | (start + part > high)), again, start)
 
 
 def _grid(rows: int, columns: int, chip: int, step: int) -> list[tuple[int, int, int, int]]:

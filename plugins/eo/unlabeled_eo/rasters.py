@@ -34,6 +34,7 @@ class Header:
     transform: Transform = PLAIN  # of pixels to the CRS: a, b, c, d, e, f of rasterio's Affine
     nodata: float | None = None
     masked: bool = False  # some of its pixels may be nodata
+    block: tuple[int, int] | None = None  # rows and columns of the tiles that it is stored in
     units: tuple[str, ...] = field(default=())
     tags: tuple[tuple[str, str], ...] = field(default=())
 
@@ -92,6 +93,7 @@ def probe(path: str) -> Header:
                 crs=crs.to_string() if crs else None,
                 transform=tuple(file.transform)[:6],
                 nodata=file.nodata,
+                block=tuple(file.block_shapes[0]),
                 masked=any(MaskFlags.all_valid not in one for one in flags[:1]),
                 units=tuple((unit or "").strip() for unit in file.units),
                 tags=tuple(sorted(file.tags().items())),

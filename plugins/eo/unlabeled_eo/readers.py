@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -45,7 +46,7 @@ class EOReader(Reader):
             views that need it; encoders see the scale).
         pairs: bands come in pairs, real and imaginary, and make one complex band.
         partial: take scenes that lack some of the bands, whose pixels are then not valid.
-        sampler: auto, grid, random or whole (see unlabeled_eo.chips.places).
+        sampler: auto, grid, random, tiles (random, and fast on large scenes) or whole; see unlabeled_eo.chips.places.
         chip: pixels a side.
         stride: pixels from chip to chip of a grid; none: `chip`.
         samples: chips of the random sampler; none: as many as a grid has.
@@ -73,7 +74,7 @@ class EOReader(Reader):
         part: Part = "amplitude",
         pairs: bool = False,
         partial: bool = False,
-        sampler: Literal["auto", "grid", "random", "whole"] = "auto",
+        sampler: Literal["auto", "grid", "random", "tiles", "whole"] = "auto",
         chip: int = 256,
         stride: int | None = None,
         samples: int | None = None,
@@ -216,7 +217,8 @@ class EOReader(Reader):
             self._grids[at] = one.grid(where, self._pixel)
         sizes = [(self._grids[at].height, self._grids[at].width) for at in usable]
         inner = [(0, 0, *size) if centre is None else chips.centred(*size, centre) for size in sizes]
-        cut = chips.places([part[2:] for part in inner], sampler, chip, stride, samples, seed)
+        blocks = [self._tiles(at, part) for at, part in zip(usable, inner, strict=True)]
+        cut = chips.places([part[2:] for part in inner], sampler, chip, stride, samples, seed, blocks)
         rows = [(at, 0, 0, 0, 0) for at, places in enumerate(self._places) if isinstance(places, str)]
         self.left_out = 0
         for at, part, windows in zip(usable, inner, cut, strict=True):
@@ -230,6 +232,15 @@ class EOReader(Reader):
             self.notices.append(f"{self.left_out} chips are left out, as less than {self._least:.0%} of each is valid")
         if not len(self.rows):
             raise UserError(f"no chip of {self._source} has a valid share of {self._least:g}; lower --least")
+
+    def _tiles(self, at: int, part: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
+        """Where tiles of the finest file begin in a part of its scene, and their sides."""
+        one = self._opened[at]
+        assert isinstance(one, Opened)
+        for header in one.headers:
+            if header.block and Grid.of(header) == self._grids[at]:
+                return -part[0], -part[1], *header.block
+        return None
 
     def _not_empty(self, at: int, windows: list[tuple[int, int, int, int]], chip: int) -> list[Any]:
         one, places, grid = self._opened[at], self._places[at], self._grids[at]
@@ -278,20 +289,19 @@ class EOReader(Reader):
         if image.is_complex():
             image = self._of_complex(image)
         else:
-            finite = image[:, valid][~absent]
-            finite = finite[finite.isfinite()]
-            wrong = contradiction(stored, *(float(x) for x in finite.aminmax())) if finite.numel() else None
+            wrong = contradiction(stored, *_range(image, valid, absent)) if stored != "none" else None
             if wrong:
                 raise BrokenItem(f"it is no {stored}: {wrong}")
             image = image if self.scale == "none" else convert(image, stored, self.scale)
-        good = (from_complex(image, self.scale) if image.is_complex() else image).isfinite()
+        finite = (from_complex(image, self.scale) if image.is_complex() else image).isfinite()
         rows = ~absent if len(absent) == len(image) else (~absent).repeat_interleave(len(image) // len(absent))
-        valid = valid & good[rows].all(0)
-        share = float(valid.float().mean())
-        if share < self._least:
-            raise BrokenItem(f"only {share:.1%} of it is valid, less than --least {self._least:g}")
-        holes = ~(valid & rows[:, None, None])
-        sample = {"image": image.masked_fill(holes, 0), "valid": valid}
+        if not bool(valid.all()) or not bool(finite.all()):
+            valid = valid & (finite | ~rows[:, None, None]).all(0)
+            share = float(valid.float().mean())
+            if share < self._least:
+                raise BrokenItem(f"only {share:.1%} of it is valid, less than --least {self._least:g}")
+            image = image.masked_fill(~(valid & rows[:, None, None]), 0)
+        sample = {"image": image, "valid": valid}
         return {**sample, "bands": rows} if self._partial else sample
 
     def _of_complex(self, image: Tensor) -> Tensor:
@@ -387,6 +397,16 @@ class EOReader(Reader):
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""
         found = [self.or_none(index) for index in statistics.spread(len(self), statistics.FITTED)]
         return np.array([[*one["valid"].shape, float(one["valid"].float().mean())] for one in found if one is not None])
+
+
+def _range(image: Tensor, valid: Tensor, absent: Tensor) -> tuple[float, float]:
+    """Least and largest of the values that count; 0 and 0 where there is none."""
+    least, most = (float(x) for x in image.aminmax())
+    if math.isfinite(least) and math.isfinite(most) and bool(valid.all()):
+        return least, most
+    known = image[~absent][:, valid]
+    known = known[known.isfinite()]
+    return (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
 
 
 def _tried(scene: Any) -> Opened | str:
