@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unlabeled.collectives import sum_over_ranks, world
 from unlabeled.contract import Encoder, Predictor, Tokens
 
-__all__ = ["BatchNorm", "Place", "Trunk", "head", "mean_of", "predictor"]
+__all__ = ["BatchNorm", "Place", "Trunk", "head", "mean_of", "packing", "predictor", "unpack"]
 
 
 def mean_of(x: Tensor, keep: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 
-__all__ = ["Hidden", "Mask", "lowest", "per_sample", "rows_of", "scores"]
+__all__ = ["Hidden", "Mask", "box_distance", "check_share", "lowest", "per_sample", "rows_of", "scores"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 Share = float | tuple[float, float]

@@ -20,6 +20,8 @@ from unlabeled.compose import value_of as parsed
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.plugins import Registry
 
+__all__ = ["Parser", "options_of", "plain"]
+
 GIVEN_BY_THE_CORE = {"facts", "source"}
 COMPOSE = {
     "--term": ("NAME:OPTION=VALUE,...", "a term of the method, or one more, any number of times"),

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from unlabeled.errors import UserError
 
+__all__ = ["fields_of", "label_values", "parse_names"]
 
-def fields(pattern: str) -> list[str]:
+
+def fields_of(pattern: str) -> list[str]:
     """Names of the fields in a pattern."""
     return re.findall(r"{(\w+)}", pattern)
 
 
-def parse(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
+def parse_names(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
     """Fields of each name, "" where it does not fit the pattern.
 
     A pattern with a slash is compared with the end of the path, else with the file's name; both without suffix.
@@ -26,7 +28,7 @@ def parse(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         UserError: the pattern has no field or one twice, or not one name fits it.
     """
-    known = fields(pattern)
+    known = fields_of(pattern)
     if not known or len(set(known)) < len(known):
         raise UserError(f"pattern {pattern!r} needs fields in braces, each once, as in '{{digit}}_{{speaker}}_*'")
     parts = re.split(r"({\w+}|\*)", pattern)
@@ -42,7 +44,7 @@ def parse(pattern: str, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: [one[name] if one else "" for one in found] for name in known}
 
 
-def values(texts: Sequence[str]) -> NDArray[np.float64] | NDArray[np.str_]:
+def label_values(texts: Sequence[str]) -> NDArray[np.float64] | NDArray[np.str_]:
     """Numbers where all of them are, NaN where there is none; else text."""
     try:
         numbers = np.array([float(text) if text else np.nan for text in texts])

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+__all__ = ["Split", "linear_probe"]
+
 Features = NDArray[np.float32]  # [n, D]
 Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64)
 

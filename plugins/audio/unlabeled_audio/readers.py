@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.contract import Batch, Facts, Reader, Sample
-from unlabeled.data import names as names_of
+from unlabeled.data.names import fields_of, label_values, parse_names
 from unlabeled.errors import BrokenItem, UserError, nearest
 from unlabeled_audio.batches import collate
 from unlabeled_audio.decoding import Info, decode, probe, resample
@@ -147,18 +147,18 @@ class AudioReader(Reader):
         table = dict(self.clips.columns)
         table.setdefault("folder", [PurePath(path).parent.name for path in self.clips.paths])
         if "{" in spec:
-            wanted = names_of.fields(spec)
+            wanted = fields_of(spec)
             if len(wanted) != 1:
                 raise UserError(f"label {spec!r} must have one field in braces, as in '*_{{speaker}}_*'")
-            table[spec] = names_of.parse(spec, self.clips.paths)[wanted[0]]
+            table[spec] = parse_names(spec, self.clips.paths)[wanted[0]]
         elif self.pattern:
-            table |= names_of.parse(self.pattern, self.clips.paths)
+            table |= parse_names(self.pattern, self.clips.paths)
         if spec not in table:
             raise UserError(
                 f"{self.source} has no label {spec!r}; {nearest(spec, table)}, or give a pattern of the file names, as "
                 "in '{digit}_*'"
             )
-        return names_of.values(table[spec])[self.rows[:, 0]]
+        return label_values(table[spec])[self.rows[:, 0]]
 
     def raw(self) -> NDArray[np.float32]:
         """[n, F] mean log-mel of each sample; zeros where it cannot be read."""

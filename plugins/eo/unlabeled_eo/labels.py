@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.data import names
+from unlabeled.data.names import fields_of, label_values, parse_names
 from unlabeled.errors import UserError, nearest
 from unlabeled_eo.sources import Scene
 
@@ -38,18 +38,18 @@ def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> 
     table.setdefault("folder", [one.folder for one in scenes])
     table.setdefault("scene", [_product(one) for one in scenes])
     if "{" in spec:
-        wanted = names.fields(spec)
+        wanted = fields_of(spec)
         if len(wanted) != 1:
             raise UserError(f"label {spec!r} must have one field in braces, as in '{{type}}_x*'")
-        table[spec] = names.parse(spec, files)[wanted[0]]
+        table[spec] = parse_names(spec, files)[wanted[0]]
     elif pattern:
-        table |= names.parse(pattern, files)
+        table |= parse_names(pattern, files)
     if spec not in table:
         raise UserError(
             f"{source} has no label {spec!r}; {nearest(spec, table)}, or give a pattern of the file names, as in "
             "'{type}_x*', or SUFFIX.json:KEY"
         )
-    return names.values(table[spec])
+    return label_values(table[spec])
 
 
 def _product(scene: Scene) -> str:
