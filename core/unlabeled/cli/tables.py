@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from unlabeled.evaluation.evaluate import Result, Row
+from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import ALL
 
 Cells = Sequence[dict[str, str]]
@@ -63,6 +63,10 @@ def print_result(result: Result) -> None:
     print_rows(result_rows(result))
     if result.majority is not None:
         print(f"always the commonest class: accuracy {result.majority:.4f}")
+    chosen = {(row.features, row.shots): row.rates for row in result.rows if row.rates}
+    for (name, shots), rates in chosen.items():
+        of = "" if shots == ALL else f", {shots} of the labels"
+        print(f"learning rates chosen on training rows: {name}{of}: {', '.join(f'{rate:g}' for rate in rates)}")
 
 
 def _fitted(result: Result) -> str:

@@ -48,7 +48,6 @@ def linear_probe(split: Split, seed: int) -> dict[str, float]:
         accuracy, and auc for two classes; r2 for numbers.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.metrics import r2_score, roc_auc_score
 
     split = standardised(split)
     folds = _folds(split.train_labels, seed, split.regression)
@@ -67,11 +66,24 @@ def linear_probe(split: Split, seed: int) -> dict[str, float]:
         return float(np.mean(scores))
 
     best = fit(max(PENALTIES, key=score) if folds else PENALTIES[0], slice(None))
-    if split.regression:
-        return {"r2": float(r2_score(split.test_labels, best.predict(split.test)))}
-    result = {"accuracy": float(best.score(split.test, split.test_labels))}
-    if len(best.classes_) == 2 and len(np.unique(split.test_labels)) == 2:
-        result["auc"] = float(roc_auc_score(split.test_labels, best.decision_function(split.test)))
+    two = not split.regression and len(best.classes_) == 2
+    return scores(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+
+
+def scores(truth: Labels, guess: Labels, margin: NDArray[Any] | None) -> dict[str, float]:
+    """accuracy, and auc for two classes; r2 for numbers.
+
+    Args:
+        truth, guess: class numbers or numbers [n].
+        margin: how much more the second of two classes is thought likely [n].
+    """
+    from sklearn.metrics import r2_score, roc_auc_score
+
+    if truth.dtype.kind == "f":
+        return {"r2": float(r2_score(truth, guess))}
+    result = {"accuracy": float((guess == truth).mean())}
+    if margin is not None and len(np.unique(truth)) == 2:
+        result["auc"] = float(roc_auc_score(truth, margin))
     return result
 
 
@@ -95,12 +107,7 @@ def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int =
         else:
             votes = torch.zeros(len(rows), int(labels.max()) + 1)
             guesses.append(votes.scatter_add_(1, labels[nearest], weight).argmax(1))
-    guess = torch.cat(guesses).numpy()
-    if split.regression:
-        from sklearn.metrics import r2_score
-
-        return {"r2": float(r2_score(split.test_labels, guess))}
-    return {"accuracy": float((guess == split.test_labels).mean())}
+    return scores(split.test_labels, torch.cat(guesses).numpy(), None)
 
 
 def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:

@@ -1,0 +1,40 @@
+"""What probes are fitted on: a reader's samples through a frozen encoder, or with no encoder at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from unlabeled.contract import Encoder, Reader
+from unlabeled.embedding import embed
+from unlabeled.errors import UserError
+from unlabeled.evaluation.probes import Features
+from unlabeled.saved import Saved
+
+Source = Callable[[Reader], Features]
+
+
+def raw(reader: Reader) -> Features:
+    """The data with no encoder, of a reader that has such features."""
+    features = reader.raw()
+    assert features is not None
+    return features
+
+
+def frozen(encoder: Encoder, saved: Saved, device: torch.device | None) -> Source:
+    """Instances of all of a reader's samples, computed once a reader."""
+    done: dict[int, Features] = {}
+
+    def of(reader: Reader) -> Features:
+        if id(reader) not in done:
+            made = embed(encoder, reader, saved.make_view(), saved.registry, device=device)
+            if made.broken:
+                raise UserError(
+                    f"{len(made.broken)} samples cannot be read, the first is {made.broken[0].name} "
+                    f"({made.broken[0].reason}); remove them before an evaluation"
+                )
+            done[id(reader)] = made.instances.numpy()
+        return done[id(reader)]
+
+    return of
