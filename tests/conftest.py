@@ -20,6 +20,7 @@ TOGETHER = {
     "test_continual",
     "test_finetune",
     "test_graph_evaluation",
+    "test_protocols",
     "test_report",
     "test_resume",
     "test_shots",

@@ -15,6 +15,7 @@ from unlabeled.errors import UserError
 from unlabeled.evaluation import evaluate as module
 from unlabeled.evaluation import features
 from unlabeled.evaluation.evaluate import evaluate
+from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.probes import Split, linear_probe
 from unlabeled.evaluation.results import Result
 from unlabeled.evaluation.shots import Shots, parse
@@ -146,8 +147,7 @@ class Spy:
         self.splits: list[Split] = []
         monkeypatch.setattr(features, "embed", self.embed)
         monkeypatch.setattr(module, "raw", lambda reader: self.numbers(len(reader)))
-        monkeypatch.setattr(module, "linear_probe", self.probe)
-        monkeypatch.setattr(module, "knn_probe", lambda split: {"accuracy": 0.0})
+        monkeypatch.setitem(module.PROTOCOLS, "probe", module.Protocol({"linear": self.probe}))  # type: ignore[arg-type]
 
     @staticmethod
     def numbers(rows: int) -> Any:
@@ -156,9 +156,9 @@ class Spy:
     def embed(self, encoder: Any, reader: Any, *rest: Any, **options: Any) -> Embedded:
         return Embedded(torch.arange(len(reader)), torch.from_numpy(self.numbers(len(reader))))
 
-    def probe(self, split: Split, seed: int) -> dict[str, float]:
+    def probe(self, split: Split, seed: int) -> Metrics:
         self.splits.append(split)
-        return {"accuracy": 0.0}
+        return {}
 
     def trained_on(self) -> list[list[int]]:
         return [split.train[:, 0].astype(int).tolist() for split in self.splits]

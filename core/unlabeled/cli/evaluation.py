@@ -36,7 +36,7 @@ def run(registry: Registry, arguments: Sequence[str]) -> int:
     if protocol == "finetune":
         result = finetune(runs, flags["train"], budget=Budget(**tuning), say=_say, **common)
     else:
-        result = measure(runs, flags["train"], protocol=protocol, **common)
+        result = measure(runs, flags["train"], protocol=protocol, ood=flags["ood"], **common)
     print_result(result)
     if flags["json"]:
         result.save(Path(flags["json"]))
@@ -47,9 +47,10 @@ def _parser(registry: Registry, budget: type[Any]) -> Parser:
     parser = Parser(f"{registry.domain} evaluate", ABOUT)
     parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
     parser.add_argument("train", help="labelled data to fit the probes on")
-    parser.add_argument("--label", required=True, help="what to predict")
-    protocols = "probe (linear and knn), linear, knn, or finetune: train the encoder too, on the labels"
+    parser.add_argument("--label", help="what to predict; --protocol ood may do without")
+    protocols = "probe (linear and knn), linear, knn, retrieval, clustering, ood, multilabel, or finetune"
     parser.add_argument("--protocol", default="probe", help=protocols)
+    parser.add_argument("--ood", metavar="DATA", help="of --protocol ood: samples of another kind")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
     parser.add_argument("--groups", help="leave out each group in turn: what the reader calls it, as --label")
     parser.add_argument("--seeds", type=int, default=3)

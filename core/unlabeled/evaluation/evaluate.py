@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from unlabeled.errors import choose
+from unlabeled.errors import UserError, choose
+from unlabeled.evaluation.clustering import kmeans
 from unlabeled.evaluation.features import Source, frozen, raw
-from unlabeled.evaluation.probes import Split, knn_probe, linear_probe
+from unlabeled.evaluation.intervals import summarise
+from unlabeled.evaluation.labels import Form
+from unlabeled.evaluation.metrics import Metrics
+from unlabeled.evaluation.multilabel import one_vs_rest
+from unlabeled.evaluation.ood import mahalanobis, neighbour
+from unlabeled.evaluation.probes import Split, knn, linear
 from unlabeled.evaluation.results import Result, Row
+from unlabeled.evaluation.retrieval import among_test, in_train
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare
 from unlabeled.saved import load
@@ -18,27 +27,39 @@ from unlabeled.saved import load
 FRESH = 1000
 """First seed of untrained encoders, away from those of training."""
 
-Probe = Callable[[Split, int], dict[str, float]]  # of features and a seed
+Probe = Callable[[Split, int], Metrics]  # of features and a seed
 
-PROBES: Mapping[str, Probe] = {
-    "linear": lambda split, seed: linear_probe(split, seed),
-    "knn": lambda split, seed: knn_probe(split),
+
+@dataclass(frozen=True)
+class Protocol:
+    """What frozen features are judged by."""
+
+    probes: Mapping[str, Probe]
+    form: Form = "any"  # of the labels
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "probe": Protocol({"linear": linear, "knn": lambda split, seed: knn(split)}),
+    "linear": Protocol({"linear": linear}),
+    "knn": Protocol({"knn": lambda split, seed: knn(split)}),
+    "retrieval": Protocol({"among test": among_test, "in train": in_train}, "classes"),
+    "clustering": Protocol({"k-means": kmeans}, "classes"),
+    "ood": Protocol({"mahalanobis": mahalanobis, "neighbour": neighbour}, "none"),
+    "multilabel": Protocol({"linear": one_vs_rest}, "several"),
 }
-
-PROTOCOLS: Mapping[str, tuple[str, ...]] = {"probe": ("linear", "knn"), "linear": ("linear",), "knn": ("knn",)}
-"""The protocols of frozen features, and the probes that each is made of."""
 
 
 def evaluate(
     runs: Sequence[str | Path],
     train: str,
     *,
-    label: str,
+    label: str | None = None,
     protocol: str = "probe",
     test: str | None = None,
     seeds: int | Sequence[int] = 3,
     groups: str | None = None,
     shots: Sequence[str | int] = (ALL,),
+    ood: str | None = None,
     baselines: bool = True,
     device: torch.device | None = None,
 ) -> Result:
@@ -47,24 +68,28 @@ def evaluate(
     Args:
         runs: run folders, say one a pre-training seed; each is probed with every seed.
         train, test: data for the probe; without test a fifth of train is kept for it, another one each seed.
-        label: what the reader calls the label.
-        protocol: probe (linear and k-NN), or one of them alone; `unlabeled.evaluation.finetune` is another function.
+        label: what the reader calls the label; ood may do without.
+        protocol: a name of PROTOCOLS; fine-tuning is a function of its own.
         seeds: of the untrained encoder, of inner folds, of the rows of `shots`, and of the split where there is no
             test; how many, or which.
         groups: what the reader calls the group of a row (speaker, patient, place): each group in turn is what the
             probe is tested on, and fitted on all others.
         shots: how many labels the probes are given, one after another: a share ("1%") or rows a class ("10"). They
             are the same rows for all features, so that differences are paired.
+        ood: for the protocol ood, data of another kind.
         baselines: measure the untrained encoder and raw features too; no only where they stand beside it already.
 
     Raises:
         UserError: labels that do not fit, an encoder of another domain, unreadable data.
     """
-    probes = choose("protocol", protocol, PROTOCOLS)
-    study = prepare(runs, train, label=label, test=test, seeds=seeds, groups=groups, shots=shots)
+    chosen = choose("protocol", protocol, PROTOCOLS)
+    if bool(ood) != (protocol == "ood"):
+        raise UserError("--protocol ood needs samples of another kind, --ood DATA, and no other protocol does")
+    common: dict[str, Any] = {"label": label, "test": test, "seeds": seeds, "groups": groups, "shots": shots}
+    study = prepare(runs, train, form=chosen.form, ood=ood, **common)
     rows = []
     for name, sources in features_of(study, baselines, device).items():
-        rows += probe(name, study.tasks, sources, probes)
+        rows += probe(name, study.tasks, sources, chosen.probes)
     return study.result(rows)
 
 
@@ -82,17 +107,17 @@ def features_of(study: Study, baselines: bool, device: torch.device | None) -> d
 
 
 def probe(
-    name: str, tasks: Mapping[str, Sequence[Task]], runs: Sequence[Sequence[Source]], probes: Sequence[str]
+    name: str,
+    tasks: Mapping[str, Sequence[Task]],
+    runs: Sequence[Sequence[Source]],
+    probes: Mapping[str, Probe],
 ) -> list[Row]:
     """Rows of every probe and metric for each part of the labels; a run is the source of features for each task."""
     rows: list[Row] = []
     for shots, mine in tasks.items():
-        found: dict[tuple[str, str], list[float]] = {}
-        for source, task in [pair for run in runs for pair in zip(run, mine, strict=True)]:
-            split = task.split(source)
-            for kind in probes:
-                for metric, value in PROBES[kind](split, task.seed).items():
-                    found.setdefault((kind, metric), []).append(value)
-        n = len(mine[0].train_rows)
-        rows += [Row(name, *what, tuple(values), shots, n) for what, values in found.items()]
+        pairs = [(source, task) for run in runs for source, task in zip(run, mine, strict=True)]
+        splits = [task.split(source) for source, task in pairs]
+        for kind, judge in probes.items():
+            judged = [(task.items, judge(split, task.seed)) for split, (_, task) in zip(splits, pairs, strict=True)]
+            rows += summarise((name, kind), judged, shots, len(mine[0].train_rows))
     return rows

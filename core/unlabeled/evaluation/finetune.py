@@ -20,10 +20,12 @@ from unlabeled.embedding import whole_batches
 from unlabeled.errors import UserError, choose
 from unlabeled.evaluation.evaluate import FRESH, probe
 from unlabeled.evaluation.features import frozen
-from unlabeled.evaluation.probes import Labels, scores
+from unlabeled.evaluation.intervals import summarise
+from unlabeled.evaluation.metrics import Metrics, points
+from unlabeled.evaluation.probes import Labels, judged, linear
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import ALL
-from unlabeled.evaluation.tasks import Study, Task, prepare
+from unlabeled.evaluation.tasks import Study, Task, prepare, proportions
 from unlabeled.saved import Saved, load
 from unlabeled.schedules import warmup_cosine
 
@@ -105,9 +107,11 @@ def finetune(
             for make, task in starts:
                 found.append(tuner.run(make, task, pretrained=name != SCRATCH))
                 say(f"{name}, {_about(shot, task, found[-1])}")
-            rows += _rows(name, shot, tasks, found)
+            rates = tuple(one.rate for one in found)
+            measured = [(one.items, one.metrics) for one in found]
+            rows += summarise((name, "finetune"), measured, shot, len(tasks[0].train_rows), rates)
         sources = [frozen(load(run), what, device) for run, what in zip(study.runs, study.saved, strict=True)]
-        rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], ("linear",))
+        rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], {"linear": linear})
     return study.result(rows)
 
 
@@ -124,32 +128,16 @@ def _scratch(study: Study, tasks: Sequence[Task]) -> list[tuple[Make, Task]]:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Metrics on the test rows, and the learning rate that was chosen without them."""
+    """What is measured on the test rows, and the learning rate that was chosen without them."""
 
-    metrics: dict[str, float]
+    metrics: Metrics
     rate: float
+    items: list[Labels]  # the test rows
 
 
 def _about(shots: str, task: Task, found: Tuned) -> str:
-    metric, value = next(iter(found.metrics.items()))
+    metric, value = next(iter(points(found.metrics, len(task.test_rows)).items()))
     return f"{shots} of the labels, seed {task.seed}: {metric} {value:.4f} at learning rate {found.rate:g}"
-
-
-def _rows(name: str, shots: str, tasks: Sequence[Task], found: Sequence[Tuned]) -> list[Row]:
-    n, rates = len(tasks[0].train_rows), tuple(one.rate for one in found)
-    metrics = dict.fromkeys(metric for one in found for metric in one.metrics)
-    return [
-        Row(
-            name,
-            "finetune",
-            metric,
-            tuple(one.metrics[metric] for one in found if metric in one.metrics),
-            shots,
-            n,
-            rates,
-        )
-        for metric in metrics
-    ]
 
 
 class Model(nn.Module):
@@ -191,12 +179,12 @@ class Goal:
         wanted = self.labels.to(out.device)[samples]
         return F.mse_loss(out[:, 0], wanted) if wanted.is_floating_point() else F.cross_entropy(out, wanted)
 
-    def metrics(self, out: Tensor, truth: Labels) -> dict[str, float]:
+    def metrics(self, out: Tensor, truth: Labels) -> Metrics:
         """Of what a model says of test rows [n, outputs]."""
         if self.labels.is_floating_point():
-            return scores(truth, (out[:, 0].double() * self.deviation + self.mean).numpy(), None)
+            return judged(truth, (out[:, 0].double() * self.deviation + self.mean).numpy(), None)
         margin = (out[:, 1] - out[:, 0]).numpy() if self.outputs == 2 else None
-        return scores(truth, out.argmax(1).numpy(), margin)
+        return judged(truth, out.argmax(1).numpy(), margin)
 
 
 @dataclass(frozen=True)
@@ -223,13 +211,13 @@ class Tuner:
         metrics = self._fitted(make(), task, best, pretrained)
         if metrics is None:
             raise UserError(f"fine-tuning diverged at every learning rate of {rates}; give lower --lrs")
-        return Tuned(metrics, best)
+        return Tuned(metrics, best, task.items)
 
     def _tried(self, encoder: Encoder, inner: Task, rate: float, pretrained: bool) -> float:
         metrics = self._fitted(encoder, inner, rate, pretrained)
-        return -math.inf if metrics is None else next(iter(metrics.values()))
+        return -math.inf if metrics is None else next(iter(points(metrics, len(inner.test_rows)).values()))
 
-    def _fitted(self, encoder: Encoder, task: Task, rate: float, pretrained: bool) -> dict[str, float] | None:
+    def _fitted(self, encoder: Encoder, task: Task, rate: float, pretrained: bool) -> Metrics | None:
         """Metrics of a model trained at one rate; None where it diverged."""
         goal = Goal.of(task)
         with torch.random.fork_rng(devices=[]):
@@ -303,12 +291,11 @@ def _inner(task: Task) -> Task | None:
 
     labels, rows = task.train_labels, np.arange(len(task.train_labels))
     regression = labels.dtype.kind == "f"
-    counts = np.unique(labels, return_counts=True)[1]
     held = math.ceil(len(rows) / 5)
-    if len(rows) < 5 or (not regression and len(rows) - held < len(counts)):
+    if len(rows) < 5 or (not regression and len(rows) - held < len(np.unique(labels))):
         return None
-    plain = regression or counts.min() < 2 or held < len(counts)
-    fit, other = train_test_split(rows, test_size=held, random_state=task.seed, stratify=None if plain else labels)
+    stratify = proportions(labels, 0.2)
+    fit, other = train_test_split(rows, test_size=held, random_state=task.seed, stratify=stratify)
     chosen = task.fitted_on(fit)
     return Task(
         task.seed,

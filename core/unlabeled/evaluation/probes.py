@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlabeled.evaluation.metrics import Floats, Metrics, auc, mean_of, points, r2
+
 Features = NDArray[np.float32]  # [n, D]
-Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64)
+Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64), or [n, C] bool of several labels
 
 PENALTIES = (1.0, 0.1, 10.0, 0.01)
 """Inverse regularisation strengths tried on inner rows; the first, scikit-learn's default, wins a tie."""
@@ -28,6 +30,7 @@ class Split:
     train_labels: Labels
     test: Features
     test_labels: Labels
+    far: Features | None = None  # of samples that are neither, for a test of what is out of distribution
 
     @property
     def regression(self) -> bool:
@@ -42,15 +45,21 @@ def standardised(split: Split) -> Split:
 
 
 def linear_probe(split: Split, seed: int) -> dict[str, float]:
-    """Logistic regression (ridge for numbers); its strength is chosen on inner folds of the training rows alone.
+    """accuracy, and auc for two classes, or r2 for numbers, of `linear`."""
+    return points(linear(split, seed), len(split.test))
 
-    Returns:
-        accuracy, and auc for two classes; r2 for numbers.
-    """
+
+def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
+    """accuracy, or r2 for numbers, of `knn`."""
+    return points(knn(split, k, temperature, chunk), len(split.test))
+
+
+def linear(split: Split, seed: int) -> Metrics:
+    """Logistic regression (ridge for numbers); its strength is chosen on inner folds of the training rows alone."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     split = standardised(split)
-    folds = _folds(split.train_labels, seed, split.regression)
+    turns = folds(split.train_labels, seed, split.regression)
 
     def fit(strength: float, rows: Any) -> Any:
         if split.regression:
@@ -62,37 +71,31 @@ def linear_probe(split: Split, seed: int) -> dict[str, float]:
             return model.fit(split.train[rows], split.train_labels[rows])
 
     def score(strength: float) -> float:
-        scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in folds]
+        scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in turns]
         return float(np.mean(scores))
 
-    best = fit(max(PENALTIES, key=score) if folds else PENALTIES[0], slice(None))
+    best = fit(max(PENALTIES, key=score) if turns else PENALTIES[0], slice(None))
     two = not split.regression and len(best.classes_) == 2
-    return scores(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+    return judged(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
 
 
-def scores(truth: Labels, guess: Labels, margin: NDArray[Any] | None) -> dict[str, float]:
+def judged(truth: Labels, guess: Labels, margin: Floats | None) -> Metrics:
     """accuracy, and auc for two classes; r2 for numbers.
 
     Args:
         truth, guess: class numbers or numbers [n].
         margin: how much more the second of two classes is thought likely [n].
     """
-    from sklearn.metrics import r2_score, roc_auc_score
-
     if truth.dtype.kind == "f":
-        return {"r2": float(r2_score(truth, guess))}
-    result = {"accuracy": float((guess == truth).mean())}
+        return {"r2": r2(truth, guess)}
+    metrics = {"accuracy": mean_of(guess == truth)}
     if margin is not None and len(np.unique(truth)) == 2:
-        result["auc"] = float(roc_auc_score(truth, margin))
-    return result
+        metrics["auc"] = auc(truth == truth.max(), margin)
+    return metrics
 
 
-def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
-    """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978).
-
-    Returns:
-        accuracy; r2 for numbers.
-    """
+def knn(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> Metrics:
+    """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978)."""
     split = standardised(split)
     train = torch.nn.functional.normalize(torch.from_numpy(split.train), dim=-1)
     test = torch.nn.functional.normalize(torch.from_numpy(split.test), dim=-1)
@@ -107,10 +110,10 @@ def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int =
         else:
             votes = torch.zeros(len(rows), int(labels.max()) + 1)
             guesses.append(votes.scatter_add_(1, labels[nearest], weight).argmax(1))
-    return scores(split.test_labels, torch.cat(guesses).numpy(), None)
+    return judged(split.test_labels, torch.cat(guesses).numpy(), None)
 
 
-def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:
+def folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:
     """Rows to fit and rows to choose by, classes in proportion; none where rows are too few to spare any.
 
     Four fifths and one of many rows; five turns of that with fewer than FEW_ROWS.
@@ -120,7 +123,7 @@ def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, La
     rows = np.arange(len(labels))
     counts = np.array([len(rows) // 2]) if regression else np.unique(labels, return_counts=True)[1]
     if len(rows) >= FEW_ROWS:
-        stratify = None if regression or counts.min() < 2 else labels
+        stratify = None if regression or counts.min() < 2 or len(counts) > -(-len(rows) // 5) else labels
         fit, other = train_test_split(rows, test_size=0.2, random_state=seed, stratify=stratify)
         return [(fit, other)]
     turns = min(5, int(counts.max()))
@@ -129,5 +132,5 @@ def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, La
     kind = KFold if regression else StratifiedKFold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer rows than folds is in the turns of some
-        folds = list(kind(turns, shuffle=True, random_state=seed).split(rows, labels))
-    return [(fit, other) for fit, other in folds if regression or len(np.unique(labels[fit])) > 1]
+        found = list(kind(turns, shuffle=True, random_state=seed).split(rows, labels))
+    return [(fit, other) for fit, other in found if regression or len(np.unique(labels[fit])) > 1]

@@ -22,6 +22,7 @@ class Row:
     shots: str = ALL  # the labels that the probe was given
     n: int | None = None  # and how many rows that is
     rates: tuple[float, ...] = ()  # of fine-tuning: for each value the rate chosen on held-out training rows
+    interval: tuple[float, float] | None = None  # 95 % of the mean over resamples of the test items
 
     @property
     def mean(self) -> float:
@@ -40,7 +41,7 @@ class Result:
     rows: tuple[Row, ...]
     train: str
     test: str | None  # None: a fifth of train, another one each seed, or each of the groups
-    label: str
+    label: str | None
     seeds: int
     majority: float | None  # accuracy of always saying the commonest class; None for numbers
     train_rows: int  # rows with a label that the probes are fitted on

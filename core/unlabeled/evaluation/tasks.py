@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,11 @@ import numpy as np
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError
 from unlabeled.evaluation.features import Source
+from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import Shots, parse
 from unlabeled.saved import Saved, describe
-
-MOST_NUMBERED_CLASSES = 100
-"""Whole numbers with more values than this are amounts to regress, not names of classes."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,16 @@ class Task:
     train_labels: Labels
     test_labels: Labels
     classes: tuple[str, ...]
+    far: Reader | None = None  # samples of another kind, to be told from those of the test
 
     def few(self, shots: Shots) -> Task:
         """The same with part of the rows to fit on."""
-        return self.fitted_on(shots.rows(self.train_labels, self.train_rows, self.seed, self.classes))
+        labels, names = self.train_labels, self.classes
+        if labels.ndim == 2 and shots.share is None:
+            raise UserError(f"--shots {shots.text} is rows a class, and samples here have several labels; give a share")
+        if labels.ndim == 2:
+            labels, names = np.zeros(len(labels), np.int64), ("",)
+        return self.fitted_on(shots.rows(labels, self.train_rows, self.seed, names))
 
     def fitted_on(self, chosen: Any) -> Task:
         """The same with some of the rows to fit on, by their place among them."""
@@ -46,7 +51,13 @@ class Task:
         """Features and labels of both kinds of rows."""
         fit = features(self.train)
         other = fit if self.test is self.train else features(self.test)
-        return Split(fit[self.train_rows], self.train_labels, other[self.test_rows], self.test_labels)
+        far = None if self.far is None else features(self.far)
+        return Split(fit[self.train_rows], self.train_labels, other[self.test_rows], self.test_labels, far)
+
+    @property
+    def items(self) -> list[Labels]:
+        """Of each data set that is tested on, which rows."""
+        return [self.test_rows, *([] if self.far is None else [np.arange(len(self.far))])]
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Study:
     saved: tuple[Saved, ...]
     train: str
     test: str | None
-    label: str
+    label: str | None
     seeds: tuple[int, ...]
     tasks: Mapping[str, Sequence[Task]]  # a task a seed, or a group
     groups: tuple[str, ...]
@@ -68,7 +79,7 @@ class Study:
     @property
     def name(self) -> str:
         """Of the runs' features in a result."""
-        told = self.saved[0].labels == self.label
+        told = bool(self.label) and self.saved[0].labels == self.label
         known = ", ".join(filter(None, (self.saved[0].method, "with the label" if told else "")))
         return "trained" + (f" ({known})" if known else "")
 
@@ -88,39 +99,50 @@ def prepare(
     runs: Sequence[str | Path],
     train: str,
     *,
-    label: str,
+    label: str | None,
     test: str | None,
     seeds: int | Sequence[int],
     groups: str | None,
     shots: Sequence[str | int],
+    form: Form = "any",
+    ood: str | None = None,
 ) -> Study:
     """Read labels and decide who is fitted and tested on; the arguments are those of `evaluate`.
+
+    Args:
+        form: of the labels.
 
     Raises:
         UserError: labels that do not fit, an encoder of another domain, unreadable data.
     """
-    numbers = tuple(range(seeds) if isinstance(seeds, int) else seeds)
-    if not numbers:
-        raise UserError(f"--seeds must be at least 1, not {seeds}")
-    parts = parse(shots)
-    saved = _alike(runs)
+    numbers, parts, saved = _numbers(seeds), parse(shots), _alike(runs)
     one = saved[0]
-    if one.labels == label and not test:
+    if label and one.labels == label and not test:
         raise UserError(f"{runs[0]} was trained with the labels {label!r}: test it on other rows, with --test")
+    if groups and test:
+        raise UserError("--groups leaves out groups of one data set in turn; leave out --test, or --groups")
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
-    labelled, tested = _labels(reader, tester, label)
+    labelled, tested = read_labels(reader, tester, label, form)
     names: tuple[str, ...] = ()
     if groups:
-        if test:
-            raise UserError("--groups leaves out groups of one data set in turn; leave out --test, or --groups")
         names, whole = _each_left_out(reader, labelled, groups, numbers[0])
     else:
         whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
+    if ood:
+        far = one.make_reader(ood)
+        whole = [replace(task, far=far) for task in whole]
     tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     majority = _majority(whole if names else whole[:1])
     sizes = [len(labelled.rows)] * 2 if names else [len(whole[0].train_rows), len(whole[0].test_rows)]
     return Study(tuple(runs), saved, train, test, label, numbers, tasks, names, majority, sizes[0], sizes[1])
+
+
+def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    if not numbers:
+        raise UserError(f"--seeds must be at least 1, not {seeds}")
+    return numbers
 
 
 def _alike(runs: Sequence[str | Path]) -> tuple[Saved, ...]:
@@ -132,63 +154,29 @@ def _alike(runs: Sequence[str | Path]) -> tuple[Saved, ...]:
     return saved
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """The rows that have a label, and it."""
-
-    rows: Labels
-    values: Labels
-    classes: tuple[str, ...] = ()
-
-    @staticmethod
-    def of(reader: Reader, label: str) -> Labelled:
-        values = np.asarray(reader.labels(label))
-        known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
-        return Labelled(np.flatnonzero(known), values[known])
-
-    def to(self, values: Labels, classes: Labels | None = None) -> Labelled:
-        return Labelled(self.rows, values, () if classes is None else tuple(map(str, classes)))
-
-
-def _labels(reader: Reader, tester: Reader, label: str) -> tuple[Labelled, Labelled]:
-    """Class numbers (int64) or targets (float64) of both; rows without a label are left out.
-
-    Raises:
-        UserError: the encoder was trained on it; fewer than two classes; test classes that training rows do not have.
-    """
-    if reader.sees(label):
-        raise UserError(f"the encoder was trained on {label!r}, so a probe of it proves nothing: pre-train without it")
-    train = Labelled.of(reader, label)
-    test = train if tester is reader else Labelled.of(tester, label)
-    if not len(train.rows) or not len(test.rows):
-        raise UserError(f"no row of the {'test' if len(train.rows) else 'training'} data has a label {label!r}")
-    classes = np.unique(train.values)
-    whole = train.values.dtype.kind != "f" or bool((classes == np.round(classes)).all())
-    if train.values.dtype.kind in "iuf" and (not whole or len(classes) > MOST_NUMBERED_CLASSES):
-        return train.to(train.values.astype(np.float64)), test.to(test.values.astype(np.float64))
-    if len(classes) < 2:
-        raise UserError(f"label {label!r} has one class only ({classes[0]}); a probe needs two")
-    unknown = np.setdiff1d(np.unique(test.values), classes)
-    if len(unknown):
-        raise UserError(
-            f"label {label!r} of the test data has {str(unknown[0])!r}, which the training data do not; "
-            f"theirs are {', '.join(map(repr, map(str, classes[:5])))}"
-        )
-    numbers = [np.searchsorted(classes, one.values) for one in (train, test)]
-    return train.to(numbers[0], classes), test.to(numbers[1], classes)
-
-
 def _task(reader: Reader, tester: Reader, train: Labelled, test: Labelled, seed: int) -> Task:
     if tester is not reader:
         return Task(seed, reader, tester, train.rows, test.rows, train.values, test.values, train.classes)
     from sklearn.model_selection import train_test_split
 
-    few = train.values.dtype.kind == "f" or np.bincount(train.values).min() < 2
+    if len(train.rows) < 2:
+        raise UserError(
+            f"one row has a label ({reader.name(int(train.rows[0]))}), and a test needs another; give --test"
+        )
     fit, other = train_test_split(
-        np.arange(len(train.rows)), test_size=0.2, random_state=seed, stratify=None if few else train.values
+        np.arange(len(train.rows)), test_size=0.2, random_state=seed, stratify=proportions(train.values, 0.2)
     )
     rows, values = train.rows, train.values
     return Task(seed, reader, tester, rows[fit], rows[other], values[fit], values[other], train.classes)
+
+
+def proportions(labels: Labels, share: float) -> Labels | None:
+    """What to stratify a split by: classes where each has two rows and both parts have room for all, else nothing."""
+    if labels.dtype.kind != "i":
+        return None
+    counts = np.unique(labels, return_counts=True)[1]
+    part = math.ceil(share * len(labels))
+    return labels if counts.min() >= 2 and min(part, len(labels) - part) >= len(counts) else None
 
 
 def _each_left_out(reader: Reader, train: Labelled, groups: str, seed: int) -> tuple[tuple[str, ...], list[Task]]:
@@ -209,7 +197,7 @@ def _each_left_out(reader: Reader, train: Labelled, groups: str, seed: int) -> t
 
 def _majority(tasks: Sequence[Task]) -> float | None:
     """Accuracy of always saying the commonest class, the mean over tasks; None for numbers."""
-    if tasks[0].train_labels.dtype.kind == "f":
+    if tasks[0].train_labels.dtype.kind != "i":
         return None
     shares = [(task.test_labels == np.bincount(task.train_labels).argmax()).mean() for task in tasks]
     return float(np.mean(shares))
