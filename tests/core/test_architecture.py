@@ -41,6 +41,7 @@ LEVELS: dict[str, int] = {
     "normaliser": 2,
     "methods": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too
+    "seen": 3,
     "branches": 3,
     "weights": 3,
     "compose": 3,

@@ -80,6 +80,8 @@ def print_result(result: Result) -> None:
     for (name, shots), rates in chosen.items():
         of = "" if shots == ALL else f", {shots} of the labels"
         print(f"learning rates chosen on training rows: {name}{of}: {', '.join(f'{rate:g}' for rate in rates)}")
+    for sentence in result.warnings:
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _fitted(result: Result) -> str:

@@ -90,7 +90,7 @@ def evaluate(
     rows = []
     for name, sources in features_of(study, baselines, device).items():
         rows += probe(name, study.tasks, sources, chosen.probes)
-    return study.result(rows)
+    return study.result(protocol, rows)
 
 
 def features_of(study: Study, baselines: bool, device: torch.device | None) -> dict[str, list[list[Source]]]:

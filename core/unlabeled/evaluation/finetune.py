@@ -112,7 +112,7 @@ def finetune(
             rows += summarise((name, "finetune"), measured, shot, len(tasks[0].train_rows), rates)
         sources = [frozen(load(run), what, device) for run, what in zip(study.runs, study.saved, strict=True)]
         rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], {"linear": linear})
-    return study.result(rows)
+    return study.result("finetune", rows)
 
 
 def _scratch(study: Study, tasks: Sequence[Task]) -> list[tuple[Make, Task]]:

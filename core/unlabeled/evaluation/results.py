@@ -47,6 +47,12 @@ class Result:
     train_rows: int  # rows with a label that the probes are fitted on
     test_rows: int
     groups: tuple[str, ...] = ()  # each left out in turn; of a run, a value for each in this order
+    protocol: str = "probe"
+    split: str = ""  # how rows to fit on and to test on were told apart
+    runs: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()  # a hash for each run
+    commit: str | None = None  # of the checkout that measured
+    warnings: tuple[str, ...] = ()  # a sentence each
 
     def save(self, path: Path) -> None:
         """Write JSON."""

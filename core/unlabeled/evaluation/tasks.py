@@ -12,9 +12,11 @@ import numpy as np
 
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError
+from unlabeled.evaluation.caveats import alone, known_to_the_encoder, known_to_the_probe
 from unlabeled.evaluation.features import Source
 from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
+from unlabeled.evaluation.provenance import commit, config_hash
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import Shots, parse
 from unlabeled.saved import Saved, describe
@@ -71,7 +73,8 @@ class Study:
     label: str | None
     seeds: tuple[int, ...]
     tasks: Mapping[str, Sequence[Task]]  # a task a seed, or a group
-    groups: tuple[str, ...]
+    groups: tuple[str, ...]  # their names
+    group: str | None  # what the reader calls them
     majority: float | None
     train_rows: int
     test_rows: int
@@ -88,11 +91,43 @@ class Study:
         """Of the rows to fit on."""
         return next(iter(self.tasks.values()))[0].train
 
-    def result(self, rows: Sequence[Row]) -> Result:
+    def result(self, protocol: str, rows: Sequence[Row]) -> Result:
         """Rows with what they were measured on."""
         sizes = (self.train_rows, self.test_rows)
         about = (self.train, self.test, self.label, len(self.seeds), self.majority)
-        return Result(tuple(rows), *about, *sizes, self.groups)
+        return Result(
+            tuple(rows),
+            *about,
+            *sizes,
+            self.groups,
+            protocol=protocol,
+            split=self.split,
+            runs=tuple(map(str, self.runs)),
+            configs=tuple(config_hash(run) for run in self.runs),
+            commit=commit(),
+            warnings=self._warnings(),
+        )
+
+    @property
+    def split(self) -> str:
+        """The split's name."""
+        if self.groups:
+            return f"each {self.group} left out"
+        return "given test set" if self.test else f"random fifth held out, seeds {', '.join(map(str, self.seeds))}"
+
+    def _warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers must know."""
+        tasks = max(self.tasks.values(), key=lambda some: len(some[0].train_rows))
+        one, source = tasks[0], self.test or self.train
+        tested = np.unique(np.concatenate([task.test_rows for task in tasks]))
+        told = bool(self.label) and self.saved[0].labels == self.label
+        seen = (known_to_the_encoder(run, one.test, source, tested, told) for run in self.runs)
+        found = [next(filter(None, seen), "")]
+        if self.test:
+            found.append(known_to_the_probe(one.test, self.test, tested, one.train, self.train, one.train_rows))
+        elif not self.groups:
+            found.append(alone(np.concatenate([one.train_labels, one.test_labels]), one.classes, self.label))
+        return tuple(filter(None, found))
 
 
 def prepare(
@@ -132,10 +167,12 @@ def prepare(
     if ood:
         far = one.make_reader(ood)
         whole = [replace(task, far=far) for task in whole]
+    for name, task in zip(names or (f"with seed {seed}" for seed in numbers), whole, strict=True):
+        _refuse_one_class(task, f"where {name!r} is left out" if names else name)
     tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     majority = _majority(whole if names else whole[:1])
-    sizes = [len(labelled.rows)] * 2 if names else [len(whole[0].train_rows), len(whole[0].test_rows)]
-    return Study(tuple(runs), saved, train, test, label, numbers, tasks, names, majority, sizes[0], sizes[1])
+    sizes = (len(labelled.rows),) * 2 if names else (len(whole[0].train_rows), len(whole[0].test_rows))
+    return Study(tuple(runs), saved, train, test, label, numbers, tasks, names, groups, majority, *sizes)
 
 
 def _numbers(seeds: int | Sequence[int]) -> tuple[int, ...]:
@@ -193,6 +230,12 @@ def _each_left_out(reader: Reader, train: Labelled, groups: str, seed: int) -> t
         rows, labels = train.rows, train.values
         tasks.append(Task(seed, reader, reader, rows[~out], rows[out], labels[~out], labels[out], train.classes))
     return tuple(map(str, names)), tasks
+
+
+def _refuse_one_class(task: Task, when: str) -> None:
+    found = np.unique(task.train_labels)
+    if task.train_labels.dtype.kind == "i" and len(found) == 1:
+        raise UserError(f"all rows to fit on are of class {task.classes[found[0]]!r} {when}; a probe needs two classes")
 
 
 def _majority(tasks: Sequence[Task]) -> float | None:
