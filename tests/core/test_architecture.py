@@ -62,9 +62,10 @@ LEVELS: dict[str, int] = {
     "training.folder": 8,
     "report": 9,  # a run writes its own at its end, and reads it in its folder's words
     "training": 10,
+    "embedder": 11,
     "testing": 11,
     "cli": 11,
-    "__init__": 11,
+    "__init__": 12,
 }
 
 
