@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from unlabeled.cli.main import main
 from unlabeled.data.batches import Order
@@ -19,6 +23,7 @@ from unlabeled.evaluation import finetune as module
 from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.finetune import Budget, finetune
 from unlabeled.evaluation.metrics import Metrics, mean_of
+from unlabeled.evaluation.probes import linear_map
 from unlabeled.evaluation.results import Result
 from unlabeled.saved import describe, load
 from unlabeled.schedules import warmup_cosine
@@ -63,15 +68,32 @@ def measure(table: Path, runs: int = 1, budget: Budget = SMALL, label: str = "la
     return finetune(folders, str(table / "train.csv"), label=label, budget=budget, **options)
 
 
-def by_hand(table: Path, rate: float, share: float, decay: float) -> float:
-    """Accuracy of the same model trained by a plain loop."""
+def features(encoder: Any, reader: Any) -> Any:
+    return encoder(encoder.tokenize(reader.batch(range(len(reader))))).instances
+
+
+def start_as_probe(head: torch.nn.Linear, x: Any, y: Any) -> None:
+    """Logits of two classes that differ by what logistic regression says of standardised features."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x, y)
+    nought = model.decision_function(np.zeros((1, x.shape[1])))
+    slope = torch.tensor(np.stack([model.decision_function(one[None]) - nought for one in np.eye(x.shape[1])], 1))
+    with torch.no_grad():
+        head.weight.copy_(torch.cat([-slope, slope]) / 2)
+        head.bias.copy_(torch.tensor([-nought[0], nought[0]]) / 2)
+
+
+def by_hand(table: Path, rate: float, share: float, decay: float, pretrained: bool) -> tuple[float, float]:
+    """Accuracy and AUC of the same model trained by a plain loop."""
     one = describe(table / "run0")
     train, test = (one.make_reader(str(table / f"{name}.csv")) for name in ("train", "test"))
     y, truth = (torch.tensor((np.asarray(reader.labels("label")) == "yes").astype(int)) for reader in (train, test))
     order = Order(torch.arange(240), 64, 0)
+    encoder = load(table / "run0") if pretrained else one.make_encoder(1000)
     torch.manual_seed(0)
-    encoder = load(table / "run0").train()
     head = torch.nn.Linear(16, 2)
+    if pretrained:
+        start_as_probe(head, features(encoder, train).detach().numpy(), y.numpy())
+    encoder.train()
     matrices, vectors = ([p for p in encoder.parameters() if (p.ndim > 1) == many] for many in (True, False))
     parts = [(matrices, share, decay), (vectors, share, 0.0), ([head.weight], 1.0, decay), ([head.bias], 1.0, 0.0)]
     optimizers = [torch.optim.AdamW(p, lr=rate, weight_decay=d) for p, _, d in parts]
@@ -84,16 +106,35 @@ def by_hand(table: Path, rate: float, share: float, decay: float) -> float:
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
         for optimizer in optimizers:
             optimizer.step()
-    encoder.eval()
-    out = head(encoder(encoder.tokenize(test.batch(range(80)))).instances)
-    return float((out.argmax(1) == truth).double().mean())
+    out = head(features(encoder.eval(), test)).detach()
+    return float((out.argmax(1) == truth).double().mean()), float(roc_auc_score(truth, out[:, 1] - out[:, 0]))
 
 
-def test_it_is_a_plain_loop(table: Path) -> None:
+def test_it_is_a_plain_loop(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a pair of test samples or two, since the head's start is found to a tolerance."""
+    monkeypatch.setattr("unlabeled.evaluation.probes.PENALTIES", (1.0,))
     for rate, share in ((3e-3, 1.0), (3e-2, 0.1)):
-        budget = Budget(epochs=1, lrs=(rate,), encoder_rate=share, weight_decay=0.1)
-        found = measure(table, budget=budget).value("trained (mae)", "finetune", "accuracy").mean
-        assert found == pytest.approx(by_hand(table, rate, share, 0.1), abs=1e-9)
+        found = measure(table, budget=Budget(epochs=1, lrs=(rate,), encoder_rate=share, weight_decay=0.1))
+        for name, scale in (("trained (mae)", share), ("from scratch", 1.0)):
+            accuracy, auc = by_hand(table, rate, scale, 0.1, name != "from scratch")
+            assert found.value(name, "finetune", "accuracy").mean == pytest.approx(accuracy, abs=1 / 80 + 1e-9)
+            assert found.value(name, "finetune", "auc").mean == pytest.approx(auc, abs=3e-3)
+
+
+@pytest.mark.parametrize("label", ["label", "size", "place"])
+def test_at_a_vanishing_rate_it_is_the_frozen_probe(table: Path, label: str) -> None:
+    """Of two classes, of three, and of a number."""
+    result = measure(table, label=label, budget=Budget(epochs=1, lrs=(1e-9,)))
+    metric = "r2" if label == "size" else "accuracy"
+    tuned, frozen = (result.value("trained (mae)", probe, metric).mean for probe in ("finetune", "linear"))
+    assert tuned == pytest.approx(frozen, abs=1e-4)
+
+
+def test_a_class_that_no_row_is_of_is_not_said() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    for labels in (np.arange(50) % 2 * 2, np.arange(50) % 3 + 1):
+        weight, bias = linear_map(x, labels, 5, 0)
+        assert set((x @ weight.T + bias).argmax(1)) <= set(labels.tolist())
 
 
 def test_it_learns_what_a_linear_probe_cannot(table: Path) -> None:

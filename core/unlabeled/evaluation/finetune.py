@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Encoder, Reader, to_device
 from unlabeled.data.batches import Batches, Order, finish, loader
-from unlabeled.embedding import whole_batches
+from unlabeled.embedding import embed, whole_batches
 from unlabeled.errors import UserError, choose
 from unlabeled.evaluation.evaluate import FRESH, probe
 from unlabeled.evaluation.features import frozen
 from unlabeled.evaluation.intervals import summarise
 from unlabeled.evaluation.metrics import Metrics, points
-from unlabeled.evaluation.probes import Labels, judged, linear
+from unlabeled.evaluation.probes import Labels, judged, linear, linear_map
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare, proportions
@@ -200,7 +200,7 @@ class Tuner:
 
         Args:
             make: a fresh copy of the encoder to start from.
-            pretrained: so that it learns slower than the head.
+            pretrained: so that it learns slower than the head, which starts as the frozen probe.
         """
         rates = self.budget.lrs
         inner = _inner(task) if len(rates) > 1 else None
@@ -222,12 +222,27 @@ class Tuner:
         goal = Goal.of(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            model = Model(encoder, goal.outputs).to(self.device)
+            model = Model(encoder, goal.outputs)
+            if pretrained:
+                self._start(model, goal, task)
+            model.to(self.device)
             finite = self._train(model, goal, task, rate, pretrained)
         if not finite:
             return None
         out = self._predict(model.eval(), task.test, torch.as_tensor(task.test_rows))
         return goal.metrics(out, task.test_labels) if bool(out.isfinite().all()) else None
+
+    def _start(self, model: Model, goal: Goal, task: Task) -> None:
+        """A head starts as the frozen probe: one that starts by chance bends the encoder first (arXiv 2202.10054)."""
+        rows = torch.as_tensor(task.train_rows)
+        made = embed(
+            model.encoder, task.train, self.saved.make_view(), self.saved.registry, indices=rows, device=self.device
+        )
+        labels = goal.labels[made.indices].numpy()
+        weight, bias = linear_map(made.instances.numpy(), labels, goal.outputs, task.seed)
+        with torch.no_grad():
+            model.head.weight.copy_(torch.as_tensor(weight))
+            model.head.bias.copy_(torch.as_tensor(bias))
 
     def _train(self, model: Model, goal: Goal, task: Task, rate: float, pretrained: bool) -> bool:
         """Whether the loss stayed finite."""

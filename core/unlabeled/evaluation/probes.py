@@ -37,10 +37,15 @@ class Split:
         return self.train_labels.dtype.kind == "f"
 
 
+def scaling(x: Features) -> tuple[Features, Features]:
+    """Mean and deviation of the columns; 1 where a column says nothing."""
+    deviation = x.std(0)
+    return x.mean(0), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+
+
 def standardised(split: Split) -> Split:
     """Columns scaled by the mean and deviation of the training rows alone."""
-    mean, deviation = split.train.mean(0), split.train.std(0)
-    scale = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+    mean, scale = scaling(split.train)
     return Split((split.train - mean) / scale, split.train_labels, (split.test - mean) / scale, split.test_labels)
 
 
@@ -55,10 +60,17 @@ def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int =
 
 
 def linear(split: Split, seed: int) -> Metrics:
-    """Logistic regression (ridge for numbers); its strength is chosen on inner folds of the training rows alone."""
+    """Logistic regression (ridge for numbers) on standardised features, by `best_linear`."""
+    split = standardised(split)
+    best = best_linear(split, seed)
+    two = not split.regression and len(best.classes_) == 2
+    return judged(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+
+
+def best_linear(split: Split, seed: int) -> Any:
+    """The model of scikit-learn whose strength is best on inner folds of the training rows, fitted on all of them."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    split = standardised(split)
     turns = folds(split.train_labels, seed, split.regression)
 
     def fit(strength: float, rows: Any) -> Any:
@@ -74,9 +86,25 @@ def linear(split: Split, seed: int) -> Metrics:
         scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in turns]
         return float(np.mean(scores))
 
-    best = fit(max(PENALTIES, key=score) if turns else PENALTIES[0], slice(None))
-    two = not split.regression and len(best.classes_) == 2
-    return judged(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+    return fit(max(PENALTIES, key=score) if turns else PENALTIES[0], slice(None))
+
+
+def linear_map(x: Features, labels: Labels, outputs: int, seed: int) -> tuple[Floats, Floats]:
+    """Weights [outputs, D] and biases [outputs] of the linear probe, on features as they come.
+
+    Of two classes each has half of the one row that the probe has; a class that no row is of has a low bias.
+    """
+    mean, scale = scaling(x)
+    model = best_linear(Split((x - mean) / scale, labels, x[:0], labels[:0]), seed)
+    weight, bias = np.atleast_2d(model.coef_) / scale, np.atleast_1d(model.intercept_)
+    bias = bias - weight @ mean
+    if labels.dtype.kind == "f":
+        return weight, bias
+    if len(model.classes_) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    every: tuple[Floats, Floats] = np.zeros((outputs, x.shape[1])), np.full(outputs, bias.min() - 10.0)
+    every[0][model.classes_], every[1][model.classes_] = weight, bias
+    return every
 
 
 def judged(truth: Labels, guess: Labels, margin: Floats | None) -> Metrics:
