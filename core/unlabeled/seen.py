@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,16 @@ def sample_ids(reader: Reader, source: str, rows: Iterable[int]) -> Ids:
     parts = []
     for row in rows:
         name = reader.name(int(row))
-        numbered = re.fullmatch(rf"(\w+ )?{row}", name)  # "7", "graph 7": every data set has one
-        parts.append(
-            hashlib.blake2b(f"{place}\n{name}".encode() if numbered else name.encode(), digest_size=8).digest()
-        )
+        known = f"{place}\n{name}" if _numbered(name, int(row)) else name
+        parts.append(hashlib.blake2b(known.encode(), digest_size=8).digest())
     return np.frombuffer(b"".join(parts), "<u8")
+
+
+def _numbered(name: str, row: int) -> bool:
+    """Whether a name is the sample's number, as "7" or "graph 7": every data set has one of that name."""
+    number = str(row)
+    before = name.removesuffix(number)
+    return name.endswith(number) and (not before or (before[-1] == " " and before[:-1].isidentifier()))
 
 
 def write_ids(folder: Path, ids: Ids) -> dict[str, Any]:

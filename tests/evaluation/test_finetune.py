@@ -274,6 +274,7 @@ def test_the_command_line(table: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"learning rates chosen on training rows: from scratch: {rate:g}\n" in out
     for flags, sentence in (
         ("--lrs 1e-2", "--lrs is of --protocol finetune, not of probe"),
+        ("--protocol finetune --ood x", "--ood is of --protocol ood, not of finetune"),
         ("--protocol fintune", "no protocol is called 'fintune'; did you mean finetune?"),
     ):
         assert main([*line.split(), *flags.split()]) == 2

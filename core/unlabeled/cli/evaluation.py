@@ -27,6 +27,8 @@ def run(registry: Registry, arguments: Sequence[str]) -> int:
     flags = plain(_parser(registry, Budget).read(normalise(arguments)))
     protocol = flags["protocol"]
     choose("protocol", protocol, {**PROTOCOLS, "finetune": ()})
+    if protocol == "finetune" and flags["ood"]:
+        raise UserError("--ood is of --protocol ood, not of finetune")
     tuning = _tuning(flags, Budget, protocol)
     runs = [part.strip() for part in flags["run"].split(",")]
     for one in runs:

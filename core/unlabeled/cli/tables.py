@@ -86,7 +86,7 @@ def print_result(result: Result) -> None:
 
 def _fitted(result: Result) -> str:
     whole = all(row.shots == ALL for row in result.rows)
-    return ("" if whole else "parts of ") + f"{result.train_rows:,} labelled rows"
+    return ("" if whole else "parts of ") + f"{result.train_rows:,} {'labelled ' if result.label else ''}rows"
 
 
 def markdown(rows: Cells) -> str:

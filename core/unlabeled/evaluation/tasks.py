@@ -167,8 +167,7 @@ def prepare(
     if ood:
         far = one.make_reader(ood)
         whole = [replace(task, far=far) for task in whole]
-    for name, task in zip(names or (f"with seed {seed}" for seed in numbers), whole, strict=True):
-        _refuse_one_class(task, f"where {name!r} is left out" if names else name)
+    _refuse_one_class(whole, names)
     tasks = {part.text: [task.few(part) for task in whole] for part in parts}
     majority = _majority(whole if names else whole[:1])
     sizes = (len(labelled.rows),) * 2 if names else (len(whole[0].train_rows), len(whole[0].test_rows))
@@ -232,10 +231,13 @@ def _each_left_out(reader: Reader, train: Labelled, groups: str, seed: int) -> t
     return tuple(map(str, names)), tasks
 
 
-def _refuse_one_class(task: Task, when: str) -> None:
-    found = np.unique(task.train_labels)
-    if task.train_labels.dtype.kind == "i" and len(found) == 1:
-        raise UserError(f"all rows to fit on are of class {task.classes[found[0]]!r} {when}; a probe needs two classes")
+def _refuse_one_class(tasks: Sequence[Task], groups: Sequence[str]) -> None:
+    for number, task in enumerate(tasks):
+        found = np.unique(task.train_labels)
+        if task.train_labels.dtype.kind == "i" and len(found) == 1:
+            when = f"where {groups[number]!r} is left out" if groups else f"with seed {task.seed}"
+            name = task.classes[found[0]]
+            raise UserError(f"all rows to fit on are of class {name!r} {when}; a probe needs two classes")
 
 
 def _majority(tasks: Sequence[Task]) -> float | None:
