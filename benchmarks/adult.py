@@ -27,7 +27,8 @@ from scipy.stats import ttest_rel
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
-from unlabeled.evaluation.evaluate import Row, evaluate
+from unlabeled.evaluation.evaluate import evaluate
+from unlabeled.evaluation.results import Row
 from unlabeled.evaluation.shots import parse
 
 METHODS = "simclr,byol,simsiam,barlow,vicreg,dino,mae,ijepa"  # not all there are: the page's command stays the same

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from unlabeled.cli.tables import markdown
-from unlabeled.evaluation.evaluate import Result, evaluate
+from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.probes import Split, linear_probe
+from unlabeled.evaluation.results import Result
 from unlabeled_audio.readers import AudioReader
 
 TRAIN, TEST = ("*_[1-4][0-9].wav", "*_[5-9].wav"), "*_[0-4].wav"  # the official split: the last number of the name

@@ -15,7 +15,16 @@ settings.load_profile("here")
 torch.set_num_threads(1)  # tensors are tiny: threads cost more than they bring
 
 
-TOGETHER = {"test_collectives", "test_continual", "test_graph_evaluation", "test_report", "test_resume", "test_shots"}
+TOGETHER = {
+    "test_collectives",
+    "test_continual",
+    "test_finetune",
+    "test_graph_evaluation",
+    "test_protocols",
+    "test_report",
+    "test_resume",
+    "test_shots",
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook

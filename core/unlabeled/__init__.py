@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlabeled.embedder import Embedder
     from unlabeled.saved import load
     from unlabeled.training.pretrain import pretrain
 
-__all__ = ["load", "pretrain"]
+__all__ = ["Embedder", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:  # torch is imported when one of them is used, not before
+    if name == "Embedder":
+        from unlabeled.embedder import Embedder
+
+        return Embedder
     if name == "load":
         from unlabeled.saved import load
 

@@ -16,6 +16,7 @@ from unlabeled.contract import Encoder, Facts, Reader, View
 from unlabeled.errors import UserError, one_line
 from unlabeled.files import write_text, write_whole
 from unlabeled.plugins import Registry
+from unlabeled.seen import Ids, write_ids
 
 __all__ = ["Saved", "describe", "load"]
 
@@ -58,8 +59,12 @@ class Saved:
         return view
 
 
-def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, step: int) -> None:
-    """Write an encoder's folder whole: weights first, then the description that makes it loadable."""
+def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, step: int, seen: Ids) -> None:
+    """Write an encoder's folder whole: weights first, then the description that makes it loadable.
+
+    Args:
+        seen: hashes of the samples that it was trained on.
+    """
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
@@ -75,6 +80,7 @@ def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, s
         "method": config.method_name,
         "step": step,
         "labels": config.labels,
+        "samples": write_ids(folder, seen),
     }
     write_text(folder / "encoder.json", json.dumps(description, indent=1, allow_nan=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -159,7 +160,8 @@ def test_few_labels_are_lines_of_the_table(table: str, say: Said, tmp_path: Path
     (head, *lines) = out.splitlines()[1:8]
     assert head.split()[:3] == ["features", "labels", "n"]
     assert [line.split()[0] for line in lines] == ["trained", "untrained", "raw"] * 2
-    assert [line.split()[-5:-3] if "auc" in head else line.split()[-4:-2] for line in lines[1:3]] == [["3", "6"]] * 2
+    assert [re.split(r"\s{2,}", line)[1:3] for line in lines[1:3]] == [["3", "6"]] * 2
+    assert re.fullmatch(r"0\.\d{4} \[0\.\d{3}, [01]\.\d{3}\]", re.split(r"\s{2,}", lines[0])[3]), "with its interval"
 
 
 def test_a_report_is_one_file(table: str, say: Said, tmp_path: Path) -> None:

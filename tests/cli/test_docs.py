@@ -76,3 +76,12 @@ def test_the_readme_names_every_family_and_file_of_a_run(folder: Path) -> None:
         assert f"`{path.name}{'/' if path.is_dir() else ''}`" in README
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (Path(__file__).parents[2] / link).exists(), link
+
+
+def test_the_page_on_evaluation_runs(folder: Path) -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    lines = [line.partition("#")[0] for block in blocks("sh", page) for line in block.splitlines()]
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, line
+    for block in blocks("python", page):
+        exec(block, {})

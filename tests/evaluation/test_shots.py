@@ -13,8 +13,11 @@ import torch
 from unlabeled.embedding import Embedded
 from unlabeled.errors import UserError
 from unlabeled.evaluation import evaluate as module
-from unlabeled.evaluation.evaluate import Result, evaluate
+from unlabeled.evaluation import features
+from unlabeled.evaluation.evaluate import evaluate
+from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.probes import Split, linear_probe
+from unlabeled.evaluation.results import Result
 from unlabeled.evaluation.shots import Shots, parse
 from unlabeled.training.pretrain import pretrain
 
@@ -142,10 +145,9 @@ class Spy:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.splits: list[Split] = []
-        monkeypatch.setattr(module, "embed", self.embed)
-        monkeypatch.setattr(module, "_raw", lambda reader: self.numbers(len(reader)))
-        monkeypatch.setattr(module, "linear_probe", self.probe)
-        monkeypatch.setattr(module, "knn_probe", lambda split: {"accuracy": 0.0})
+        monkeypatch.setattr(features, "embed", self.embed)
+        monkeypatch.setattr(module, "raw", lambda reader: self.numbers(len(reader)))
+        monkeypatch.setitem(module.PROTOCOLS, "probe", module.Protocol({"linear": self.probe}))  # type: ignore[arg-type]
 
     @staticmethod
     def numbers(rows: int) -> Any:
@@ -154,9 +156,9 @@ class Spy:
     def embed(self, encoder: Any, reader: Any, *rest: Any, **options: Any) -> Embedded:
         return Embedded(torch.arange(len(reader)), torch.from_numpy(self.numbers(len(reader))))
 
-    def probe(self, split: Split, seed: int) -> dict[str, float]:
+    def probe(self, split: Split, seed: int) -> Metrics:
         self.splits.append(split)
-        return {"accuracy": 0.0}
+        return {}
 
     def trained_on(self) -> list[list[int]]:
         return [split.train[:, 0].astype(int).tolist() for split in self.splits]
@@ -199,12 +201,12 @@ def test_strength_is_chosen_inside_the_rows(monkeypatch: pytest.MonkeyPatch) -> 
     def back(x: Any) -> set[int]:
         return set(np.round(x[:, 0] * scale + numbers.mean()).astype(int).tolist())
 
-    plain_fit, plain_score = LogisticRegression.fit, LogisticRegression.score
+    plain_fit, plain_predict = LogisticRegression.fit, LogisticRegression.predict
     monkeypatch.setattr(
         LogisticRegression, "fit", lambda self, x, y: (fitted.append(back(x)), plain_fit(self, x, y))[1]
     )
     monkeypatch.setattr(
-        LogisticRegression, "score", lambda self, x, y: (scored.append(back(x)), plain_score(self, x, y))[1]
+        LogisticRegression, "predict", lambda self, x: (scored.append(back(x)), plain_predict(self, x))[1]
     )
     linear_probe(split, 0)
     assert fitted.pop() == set(range(40))

@@ -157,6 +157,9 @@ def test_patterns_and_tables_of_labels(nifti: Write, voxels: Array) -> None:
     assert reader.labels(f"{folder}/sex.csv:sex").tolist() == ["f", "m"]
     with pytest.raises(UserError, match=r"no label of .* is called 'sx'"):
         reader.labels("sx")
+    (folder / "others.csv").write_text("name,sex\np.nii.gz,f\nq.nii.gz,m\n")
+    with pytest.raises(UserError, match=r"labels no item of .*: its column 'name' has p, q, and the items are "):
+        reader.labels(f"{folder}/others.csv:sex")
 
 
 def test_resampling_reaches_the_spacing_and_keeps_masks_masks(nifti: Write, voxels: Array) -> None:

@@ -142,7 +142,7 @@ def _base(registry: Registry, argv: Sequence[str]) -> dict[str, Any]:
     init = init or str(base.get("init") or "")
     if init and Path(init).is_dir():
         saved = describe(init)
-        _same_domain(registry, saved.domain, init)
+        same_domain(registry, saved.domain, init)
         base = {"encoder": saved.encoder.data(), **base}
     return base
 
@@ -263,7 +263,7 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
     from unlabeled.training.distributed import pick_device
 
     saved = describe(flags.run)
-    _same_domain(registry, saved.domain, flags.run)
+    same_domain(registry, saved.domain, flags.run)
     reader = saved.make_reader(flags.data)
     made = make(
         load(flags.run),
@@ -282,45 +282,13 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
 
 
 def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
-    """Probe a run's frozen features, beside the untrained encoder and the raw data."""
-    parser = Parser(
-        f"{registry.domain} evaluate", "Probe frozen features, beside the untrained encoder and the raw data."
-    )
-    parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
-    parser.add_argument("train", help="labelled data to fit the probes on")
-    parser.add_argument("--label", required=True, help="what to predict")
-    parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
-    parser.add_argument("--groups", help="leave out each group in turn: what the reader calls it, as --label")
-    parser.add_argument("--seeds", type=int, default=3)
-    few = "labels to fit on: shares, or rows a class (10,20,40)"
-    parser.add_argument("--shots", type=str, default="100%", metavar="1%,10%,100%", help=few)
-    parser.add_argument("--json", help="also write the result to this file")
-    parser.add_argument("--device", default="auto")
-    flags = parser.read(normalise(arguments))
-    from unlabeled.cli.tables import print_result
-    from unlabeled.evaluation.evaluate import evaluate as measure
-    from unlabeled.saved import describe
-    from unlabeled.training.distributed import pick_device
+    """Probe a run's frozen features or fine-tune it, beside the untrained encoder and the raw data."""
+    from unlabeled.cli.evaluation import run as measure
 
-    runs = [part.strip() for part in flags.run.split(",")]
-    for one in runs:
-        _same_domain(registry, describe(one).domain, one)
-    result = measure(
-        runs,
-        flags.train,
-        label=flags.label,
-        test=flags.test,
-        seeds=flags.seeds,
-        groups=flags.groups,
-        shots=flags.shots.split(","),
-        device=pick_device(flags.device),
-    )
-    print_result(result)
-    if flags.json:
-        result.save(Path(flags.json))
-    return 0
+    return measure(registry, arguments)
 
 
-def _same_domain(registry: Registry, domain: str, run: str) -> None:
+def same_domain(registry: Registry, domain: str, run: str) -> None:
+    """Raises UserError where a run holds an encoder of another domain."""
     if domain != registry.domain:
         raise UserError(f"{run} holds an encoder of domain {domain!r}: use `unlabeled {domain} ...`")

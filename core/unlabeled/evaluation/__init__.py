@@ -1,1 +1,1 @@
-"""How good frozen features are, always beside the untrained encoder and the raw data."""
+"""How good a run is by labels, always beside its baselines: the encoder untrained or from scratch, and the raw data."""

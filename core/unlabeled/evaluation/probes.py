@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unlabeled.evaluation.metrics import Floats, Metrics, auc, mean_of, points, r2
+
 __all__ = ["Split", "linear_probe"]
 
 Features = NDArray[np.float32]  # [n, D]
-Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64)
+Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64), or [n, C] bool of several labels
 
 PENALTIES = (1.0, 0.1, 10.0, 0.01)
 """Inverse regularisation strengths tried on inner rows; the first, scikit-learn's default, wins a tie."""
@@ -30,30 +32,48 @@ class Split:
     train_labels: Labels
     test: Features
     test_labels: Labels
+    far: Features | None = None  # of samples that are neither, for a test of what is out of distribution
 
     @property
     def regression(self) -> bool:
         return self.train_labels.dtype.kind == "f"
 
 
+def scaling(x: Features) -> tuple[Features, Features]:
+    """Mean and deviation of the columns; 1 where a column says nothing."""
+    deviation = x.std(0)
+    return x.mean(0), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+
+
 def standardised(split: Split) -> Split:
     """Columns scaled by the mean and deviation of the training rows alone."""
-    mean, deviation = split.train.mean(0), split.train.std(0)
-    scale = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+    mean, scale = scaling(split.train)
     return Split((split.train - mean) / scale, split.train_labels, (split.test - mean) / scale, split.test_labels)
 
 
 def linear_probe(split: Split, seed: int) -> dict[str, float]:
-    """Logistic regression (ridge for numbers); its strength is chosen on inner folds of the training rows alone.
+    """accuracy, and auc for two classes, or r2 for numbers, of `linear`."""
+    return points(linear(split, seed), len(split.test))
 
-    Returns:
-        accuracy, and auc for two classes; r2 for numbers.
-    """
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.metrics import r2_score, roc_auc_score
 
+def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
+    """accuracy, or r2 for numbers, of `knn`."""
+    return points(knn(split, k, temperature, chunk), len(split.test))
+
+
+def linear(split: Split, seed: int) -> Metrics:
+    """Logistic regression (ridge for numbers) on standardised features, by `best_linear`."""
     split = standardised(split)
-    folds = _folds(split.train_labels, seed, split.regression)
+    best = best_linear(split, seed)
+    two = not split.regression and len(best.classes_) == 2
+    return judged(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+
+
+def best_linear(split: Split, seed: int) -> Any:
+    """The model of scikit-learn whose strength is best on inner folds of the training rows, fitted on all of them."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    turns = folds(split.train_labels, seed, split.regression)
 
     def fit(strength: float, rows: Any) -> Any:
         if split.regression:
@@ -65,24 +85,47 @@ def linear_probe(split: Split, seed: int) -> dict[str, float]:
             return model.fit(split.train[rows], split.train_labels[rows])
 
     def score(strength: float) -> float:
-        scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in folds]
+        scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in turns]
         return float(np.mean(scores))
 
-    best = fit(max(PENALTIES, key=score) if folds else PENALTIES[0], slice(None))
-    if split.regression:
-        return {"r2": float(r2_score(split.test_labels, best.predict(split.test)))}
-    result = {"accuracy": float(best.score(split.test, split.test_labels))}
-    if len(best.classes_) == 2 and len(np.unique(split.test_labels)) == 2:
-        result["auc"] = float(roc_auc_score(split.test_labels, best.decision_function(split.test)))
-    return result
+    return fit(max(PENALTIES, key=score) if turns else PENALTIES[0], slice(None))
 
 
-def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
-    """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978).
+def linear_map(x: Features, labels: Labels, outputs: int, seed: int) -> tuple[Floats, Floats]:
+    """Weights [outputs, D] and biases [outputs] of the linear probe, on features as they come.
 
-    Returns:
-        accuracy; r2 for numbers.
+    Of two classes each has half of the one row that the probe has; a class that no row is of has a low bias.
     """
+    mean, scale = scaling(x)
+    model = best_linear(Split((x - mean) / scale, labels, x[:0], labels[:0]), seed)
+    weight, bias = np.atleast_2d(model.coef_) / scale, np.atleast_1d(model.intercept_)
+    bias = bias - weight @ mean
+    if labels.dtype.kind == "f":
+        return weight, bias
+    if len(model.classes_) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    every: tuple[Floats, Floats] = np.zeros((outputs, x.shape[1])), np.full(outputs, bias.min() - 10.0)
+    every[0][model.classes_], every[1][model.classes_] = weight, bias
+    return every
+
+
+def judged(truth: Labels, guess: Labels, margin: Floats | None) -> Metrics:
+    """accuracy, and auc for two classes; r2 for numbers.
+
+    Args:
+        truth, guess: class numbers or numbers [n].
+        margin: how much more the second of two classes is thought likely [n].
+    """
+    if truth.dtype.kind == "f":
+        return {"r2": r2(truth, guess)}
+    metrics = {"accuracy": mean_of(guess == truth)}
+    if margin is not None and len(np.unique(truth)) == 2:
+        metrics["auc"] = auc(truth == truth.max(), margin)
+    return metrics
+
+
+def knn(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> Metrics:
+    """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978)."""
     split = standardised(split)
     train = torch.nn.functional.normalize(torch.from_numpy(split.train), dim=-1)
     test = torch.nn.functional.normalize(torch.from_numpy(split.test), dim=-1)
@@ -97,15 +140,10 @@ def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int =
         else:
             votes = torch.zeros(len(rows), int(labels.max()) + 1)
             guesses.append(votes.scatter_add_(1, labels[nearest], weight).argmax(1))
-    guess = torch.cat(guesses).numpy()
-    if split.regression:
-        from sklearn.metrics import r2_score
-
-        return {"r2": float(r2_score(split.test_labels, guess))}
-    return {"accuracy": float((guess == split.test_labels).mean())}
+    return judged(split.test_labels, torch.cat(guesses).numpy(), None)
 
 
-def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:
+def folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:
     """Rows to fit and rows to choose by, classes in proportion; none where rows are too few to spare any.
 
     Four fifths and one of many rows; five turns of that with fewer than FEW_ROWS.
@@ -115,7 +153,7 @@ def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, La
     rows = np.arange(len(labels))
     counts = np.array([len(rows) // 2]) if regression else np.unique(labels, return_counts=True)[1]
     if len(rows) >= FEW_ROWS:
-        stratify = None if regression or counts.min() < 2 else labels
+        stratify = None if regression or counts.min() < 2 or len(counts) > -(-len(rows) // 5) else labels
         fit, other = train_test_split(rows, test_size=0.2, random_state=seed, stratify=stratify)
         return [(fit, other)]
     turns = min(5, int(counts.max()))
@@ -124,5 +162,5 @@ def _folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, La
     kind = KFold if regression else StratifiedKFold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class with fewer rows than folds is in the turns of some
-        folds = list(kind(turns, shuffle=True, random_state=seed).split(rows, labels))
-    return [(fit, other) for fit, other in folds if regression or len(np.unique(labels[fit])) > 1]
+        found = list(kind(turns, shuffle=True, random_state=seed).split(rows, labels))
+    return [(fit, other) for fit, other in found if regression or len(np.unique(labels[fit])) > 1]

@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,8 +26,9 @@ from unlabeled.plugins import Registry
 from unlabeled.refusal import method_needs, refuse_data
 from unlabeled.report.map import Source
 from unlabeled.report.write import write_at_end
-from unlabeled.saved import save_encoder
+from unlabeled.saved import encoder_folder, save_encoder
 from unlabeled.schedules import Clock
+from unlabeled.seen import read_ids, sample_ids
 from unlabeled.training import checkpoint
 from unlabeled.training.distributed import all_ranks, any_rank, wrap
 from unlabeled.training.folder import RunFolder
@@ -289,7 +292,10 @@ class Run:
 
     def _save_encoder(self) -> None:
         facts: Facts = self.reader.facts
-        save_encoder(self.folder.encoder, merged(self.objective.best_encoder()), self.config, facts, self.step)
+        seen = sample_ids(self.reader, self.config.data, self.order.samples.tolist())
+        if self.config.init and Path(self.config.init).is_dir():  # what that run learnt from is in these weights too
+            seen = np.concatenate([seen, read_ids(encoder_folder(self.config.init))])
+        save_encoder(self.folder.encoder, merged(self.objective.best_encoder()), self.config, facts, self.step, seen)
 
 
 def _labels(config: Config, registry: Registry, reader: Reader, device: torch.device) -> Tensor | None:

@@ -166,6 +166,11 @@ def labels(items: Sequence[Item], source: str, spec: str) -> np.ndarray[tuple[in
     if column not in rows[0]:
         raise UserError(f"{table} has no column {column!r}; {nearest(column, rows[0])}")
     values = {stem(row[name]): row[column] for row in rows}
+    if not any(stem(item.name) in values for item in items):
+        theirs, ours = (", ".join(list(dict.fromkeys(names))[:3]) for names in (values, (stem(i.name) for i in items)))
+        raise UserError(
+            f"{table} labels no item of {source}: its column {name!r} has {theirs}, and the items are {ours}"
+        )
     return np.array([values.get(stem(item.name), "") for item in items])
 
 

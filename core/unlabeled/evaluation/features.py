@@ -1,0 +1,52 @@
+"""What probes are fitted on: a reader's samples through a frozen encoder, or with no encoder at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from unlabeled.contract import Encoder, Reader
+from unlabeled.embedding import embed
+from unlabeled.errors import UserError
+from unlabeled.evaluation.probes import Features
+from unlabeled.saved import Saved
+
+Source = Callable[[Reader], Features]
+
+
+def raw(reader: Reader) -> Features:
+    """The data with no encoder, of a reader that has such features."""
+    features = reader.raw()
+    assert features is not None
+    return _finite(features, reader, "the raw features")
+
+
+def frozen(encoder: Encoder, saved: Saved, device: torch.device | None) -> Source:
+    """Instances of all of a reader's samples, computed once a reader."""
+    done: dict[int, Features] = {}
+
+    def of(reader: Reader) -> Features:
+        if id(reader) not in done:
+            made = embed(encoder, reader, saved.make_view(), saved.registry, device=device)
+            if made.broken:
+                raise UserError(
+                    f"{len(made.broken)} samples cannot be read, the first is {made.broken[0].name} "
+                    f"({made.broken[0].reason}); remove them before an evaluation"
+                )
+            name = f"the features of encoder {saved.encoder.name!r}"
+            done[id(reader)] = _finite(made.instances.numpy(), reader, name)
+        return done[id(reader)]
+
+    return of
+
+
+def _finite(features: Features, reader: Reader, what: str) -> Features:
+    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(bad):
+        raise UserError(
+            f"{what} are not finite for {len(bad):,} of {len(features):,} samples, the first is "
+            f"{reader.name(int(bad[0]))}: mend or remove these samples, or look for a run that did not diverge"
+        )
+    return features

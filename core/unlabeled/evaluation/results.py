@@ -1,0 +1,68 @@
+"""What an evaluation found: rows of numbers, and what they were measured on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unlabeled.evaluation.shots import ALL
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a result: features, probe, metric, and the values over runs and, within a run, seeds or groups."""
+
+    features: str
+    probe: str
+    metric: str
+    values: tuple[float, ...]
+    shots: str = ALL  # the labels that the probe was given
+    n: int | None = None  # and how many rows that is
+    rates: tuple[float, ...] = ()  # of fine-tuning: for each value the rate chosen on held-out training rows
+    interval: tuple[float, float] | None = None  # 95 % of the mean over resamples of the test items
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; nothing with one."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
+
+
+@dataclass(frozen=True)
+class Result:
+    """Every row of an evaluation, and what it was measured on."""
+
+    rows: tuple[Row, ...]
+    train: str
+    test: str | None  # None: a fifth of train, another one each seed, or each of the groups
+    label: str | None
+    seeds: int
+    majority: float | None  # accuracy of always saying the commonest class; None for numbers
+    train_rows: int  # rows with a label that the probes are fitted on
+    test_rows: int
+    groups: tuple[str, ...] = ()  # each left out in turn; of a run, a value for each in this order
+    protocol: str = "probe"
+    split: str = ""  # how rows to fit on and to test on were told apart
+    runs: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()  # a hash for each run
+    commit: str | None = None  # of the checkout that measured
+    warnings: tuple[str, ...] = ()  # a sentence each
+
+    def save(self, path: Path) -> None:
+        """Write JSON."""
+        rows = [
+            {**asdict(row), "mean": row.mean, "spread": row.spread if row.spread == row.spread else None}
+            for row in self.rows
+        ]
+        path.write_text(json.dumps({**asdict(self), "rows": rows}, indent=1) + "\n")
+
+    def value(self, features: str, probe: str, metric: str, shots: str = ALL) -> Row:
+        """The row of that name."""
+        wanted = (features, probe, metric, shots)
+        return next(r for r in self.rows if (r.features, r.probe, r.metric, r.shots) == wanted)
