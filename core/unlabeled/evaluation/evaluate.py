@@ -24,6 +24,8 @@ from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare
 from unlabeled.saved import load
 
+__all__ = ["evaluate"]
+
 FRESH = 1000
 """First seed of untrained encoders, away from those of training."""
 

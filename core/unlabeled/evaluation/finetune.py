@@ -29,6 +29,8 @@ from unlabeled.evaluation.tasks import Study, Task, prepare, proportions
 from unlabeled.saved import Saved, load
 from unlabeled.schedules import warmup_cosine
 
+__all__ = ["Budget", "finetune"]
+
 Make = Callable[[], Encoder]
 
 SCRATCH = "from scratch"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,8 +15,8 @@ from unlabeled.contract import Batch, Facts, Reader, Sample
 from unlabeled.errors import BrokenItem, UserError, choose
 from unlabeled_eo import chips, labels, statistics
 from unlabeled_eo.rasters import Grid
-from unlabeled_eo.scales import SCALES, Scale, contradiction, convert, from_complex
-from unlabeled_eo.scenes import Opened, Place, is_radar, opened
+from unlabeled_eo.scales import SCALES, Scale, contradiction, convert, from_complex, range_of
+from unlabeled_eo.scenes import Opened, Place, is_radar, tried
 from unlabeled_eo.sources import find
 
 VERSION = 1
@@ -97,7 +96,7 @@ class EOReader(Reader):
         self._calibrate, self._pixel = calibrate, pixel
         self.notices: list[str] = []
         self._scenes = find(self._source)
-        self._opened: list[Opened | str] = [_tried(scene) for scene in self._scenes]
+        self._opened: list[Opened | str] = [tried(scene) for scene in self._scenes]
         self._readable()
         self._part: Part = facts["part"] if facts else part
         self._bands = tuple(facts["bands"]) if facts else self._chosen(bands)
@@ -289,7 +288,7 @@ class EOReader(Reader):
         if image.is_complex():
             image = self._of_complex(image)
         else:
-            wrong = contradiction(stored, *_range(image, valid, absent)) if stored != "none" else None
+            wrong = contradiction(stored, *range_of(image, valid, absent)) if stored != "none" else None
             if wrong:
                 raise BrokenItem(f"it is no {stored}: {wrong}")
             image = image if self.scale == "none" else convert(image, stored, self.scale)
@@ -397,20 +396,3 @@ class EOReader(Reader):
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""
         found = [self.or_none(index) for index in statistics.spread(len(self), statistics.FITTED)]
         return np.array([[*one["valid"].shape, float(one["valid"].float().mean())] for one in found if one is not None])
-
-
-def _range(image: Tensor, valid: Tensor, absent: Tensor) -> tuple[float, float]:
-    """Least and largest of the values that count; 0 and 0 where there is none."""
-    least, most = (float(x) for x in image.aminmax())
-    if math.isfinite(least) and math.isfinite(most) and bool(valid.all()):
-        return least, most
-    known = image[~absent][:, valid]
-    known = known[known.isfinite()]
-    return (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
-
-
-def _tried(scene: Any) -> Opened | str:
-    try:
-        return opened(scene)
-    except BrokenItem as error:
-        return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -60,6 +61,22 @@ def contradiction(scale: Scale, least: float, most: float) -> str | None:
     if scale == "db" and (most > LARGEST_DB or least < SMALLEST_DB):
         return f"decibels lie within {SMALLEST_DB:g} … {LARGEST_DB:g}, and these go from {least:g} to {most:g}"
     return None
+
+
+def range_of(image: Tensor, valid: Tensor, absent: Tensor) -> tuple[float, float]:
+    """Least and largest of the values that count; 0 and 0 where there is none.
+
+    Args:
+        image: [C, H, W], some of it NaN or infinite perhaps.
+        valid: [H, W] bool.
+        absent: [C] bool.
+    """
+    least, most = (float(x) for x in image.aminmax())
+    if math.isfinite(least) and math.isfinite(most) and bool(valid.all()):
+        return least, most
+    known = image[~absent][:, valid]
+    known = known[known.isfinite()]
+    return (float(known.min()), float(known.max())) if known.numel() else (0.0, 0.0)
 
 
 def from_complex(image: Tensor, scale: Scale) -> Tensor:

@@ -133,6 +133,14 @@ def opened(scene: Scene) -> Opened:
     return Opened(scene, tuple(headers), bands, named)
 
 
+def tried(scene: Scene) -> Opened | str:
+    """The headers of a scene, or why they cannot be read."""
+    try:
+        return opened(scene)
+    except BrokenItem as error:
+        return str(error)
+
+
 def is_radar(bands: Sequence[str]) -> bool:
     """Whether bands are polarisations."""
     return all(name.split(".")[0] in POLARISATIONS for name in bands)
