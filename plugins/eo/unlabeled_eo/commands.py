@@ -32,4 +32,31 @@ def leakage(arguments: list[str]) -> None:
         Path(flags["json"]).write_text(json.dumps([asdict(one) for one in leaks], indent=1) + "\n")
 
 
-COMMANDS: Mapping[str, Callable[[list[str]], None]] = {"leakage": leakage}
+def evaluate_segmentation(arguments: list[str]) -> None:
+    """Intersection over union of a linear probe of frozen maps, beside its baselines: RUN IMAGES MASKS."""
+    from unlabeled.cli.parser import CommandParser
+    from unlabeled.cli.tables import print_rows
+    from unlabeled.training.distributed import pick_device
+    from unlabeled_eo.segmentation import segment
+
+    parser = CommandParser("unlabeled eo evaluate-segmentation", description="A linear probe of frozen maps.")
+    parser.add_argument("run", help="a run's folder; several (one a pre-training seed) with commas between")
+    parser.add_argument("images", help="what the run's reader takes")
+    parser.add_argument("masks", help="rasters of class numbers by the names of the scenes; 255 is not labelled")
+    parser.add_argument("--groups", default="scene", help="kept on one side of the split: what the reader calls them")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", help="also write the scores to this file")
+    parser.add_argument("--device", default="auto")
+    flags = parser.parse_args(arguments)
+    runs = [part.strip() for part in flags.run.split(",")]
+    device = pick_device(flags.device)
+    scores = segment(runs, flags.images, flags.masks, groups=flags.groups, seeds=flags.seeds, device=device)
+    print_rows([score.row() for score in scores])
+    if flags.json:
+        Path(flags.json).write_text(json.dumps([asdict(score) for score in scores], indent=1) + "\n")
+
+
+COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
+    "leakage": leakage,
+    "evaluate-segmentation": evaluate_segmentation,
+}

@@ -392,6 +392,10 @@ class EOReader(Reader):
         """Every scene, or why it cannot be read."""
         return self._opened
 
+    def grid(self, scene: int) -> Grid:
+        """The pixels that a scene is read on."""
+        return self._grids[scene]
+
     def shares(self) -> NDArray[np.float64]:
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""
         found = [self.or_none(index) for index in statistics.spread(len(self), statistics.FITTED)]
