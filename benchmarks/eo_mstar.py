@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from running import seconds, train
 from sklearn.decomposition import PCA
 
 from unlabeled.cli.tables import markdown
@@ -60,16 +57,8 @@ class Job:
         return ["unlabeled", "eo", "pretrain", f"{data}/train", *flags.split(), "--out", str(self.folder)]
 
     def run(self, data: str) -> None:
-        """Train; one thread, so that runs can share the cores."""
-        if (self.folder / "seconds").exists():
-            return
-        line = [sys.executable, "-m", "unlabeled.cli.main", *self.command(data)[1:], "--workers", "0"]
-        start = time.perf_counter()
-        done = subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
-        (self.folder / "seconds").write_text(f"{time.perf_counter() - start:.0f}")
-        print(f"{self.folder}: {(self.folder / 'seconds').read_text()} s", flush=True)
+        """Train what is not trained yet."""
+        train([*self.command(data), "--workers", "0"], self.folder)
 
 
 def main() -> None:
@@ -125,7 +114,7 @@ def measured(data: str, jobs: list[Job]) -> dict[str, Any]:
     result = evaluate(
         [job.folder for job in jobs], f"{data}/train", test=f"{data}/test", label="folder", shots=SHOTS, seeds=1
     )
-    out: dict[str, Any] = {"seconds": float(np.mean([float((job.folder / "seconds").read_text()) for job in jobs]))}
+    out: dict[str, Any] = {"seconds": float(np.mean([seconds(job.folder) for job in jobs]))}
     for row in result.rows:
         kind = row.features.split(" ")[0]
         if row.metric == "accuracy":

@@ -11,15 +11,13 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from running import seconds, train
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
@@ -49,21 +47,13 @@ class Job:
         return ["unlabeled", "graph", "pretrain", data, *flags.split()]
 
     def run(self, data: str) -> None:
-        """Train; one thread, so that runs can share the cores."""
-        if (self.folder / "seconds").exists():
-            return
-        start = time.perf_counter()
-        line = [sys.executable, "-m", "unlabeled.cli.main", *self.command(data)[1:]]
-        done = subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
-        (self.folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
-        print(f"{self.folder} {self.seconds:.0f} s", flush=True)
+        """Train what is not trained yet."""
+        train(self.command(data), self.folder)
 
     @property
     def seconds(self) -> float:
         """Of the whole command."""
-        return float((self.folder / "seconds").read_text())
+        return seconds(self.folder)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
-__all__ = ["BrokenItem", "UserError", "choose", "nearest", "one_line"]
+__all__ = ["BrokenItem", "UserError", "check_bounds", "choose", "nearest", "one_line"]
 
 T = TypeVar("T")
 
@@ -36,3 +36,15 @@ def choose(what: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise UserError(f"no {what} is called {name!r}; {nearest(name, table)}")
     return table[name]
+
+
+def check_bounds(name: str, value: tuple[float, float], least: float, most: float) -> tuple[float, float]:
+    """The two ends of a range.
+
+    Raises:
+        UserError: they are in the wrong order, or outside of `least` and `most`.
+    """
+    low, high = value
+    if not least <= low <= high <= most:
+        raise UserError(f"{name} are two numbers, the smaller first, from {least:g} to {most:g}, not {low:g}, {high:g}")
+    return float(low), float(high)

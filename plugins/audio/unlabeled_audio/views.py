@@ -12,20 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.contract import Batch, Facts, Kind, Sample, View
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, check_bounds
 from unlabeled.randomness import Draws
 from unlabeled_audio.features import Mel, frames_of, log_mel
 from unlabeled_audio.mixing import Pool, at_ratio, in_room
 
 Bounds = tuple[float, float]
 RANDOM: tuple[Kind, ...] = ("global", "local")
-
-
-def _bounds(name: str, value: Bounds, least: float, most: float) -> Bounds:
-    low, high = value
-    if not least <= low <= high <= most:
-        raise UserError(f"{name} are two numbers, the smaller first, from {least:g} to {most:g}, not {low:g}, {high:g}")
-    return float(low), float(high)
 
 
 class Segments(View):
@@ -62,8 +55,11 @@ class Segments(View):
         if seconds <= 0 or gain < 0:
             raise UserError(f"seconds must be above 0 and gain at least 0, not {seconds:g} and {gain:g}")
         self.most = max(1, round(seconds * self.mel.rate))
-        self.shares = {"global": _bounds("share", share, 0.01, 1.0), "local": _bounds("local", local, 0.01, 1.0)}
-        self.gain, self.snr = gain, _bounds("snr", snr, -60.0, 120.0)
+        self.shares = {
+            "global": check_bounds("share", share, 0.01, 1.0),
+            "local": check_bounds("local", local, 0.01, 1.0),
+        }
+        self.gain, self.snr = gain, check_bounds("snr", snr, -60.0, 120.0)
         self.background = Pool(background, self.mel.rate) if background else None
         self.rooms = Pool(rooms, self.mel.rate) if rooms else None
 
@@ -128,7 +124,7 @@ class ResizedCrops(Segments):
         super().__init__(
             facts, seconds=seconds, share=share, local=local, gain=gain, background=background, snr=snr, rooms=rooms
         )
-        self.bands, self.frames = _bounds("bands", bands, 0.05, 1.0), _bounds("frames", frames, 0.05, 4.0)
+        self.bands, self.frames = check_bounds("bands", bands, 0.05, 1.0), check_bounds("frames", frames, 0.05, 4.0)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         batch = super().batch(batch, kind, draws)
@@ -193,7 +189,7 @@ class SpecAugment(Segments):
         super().__init__(
             facts, seconds=seconds, share=share, local=local, gain=gain, background=background, snr=snr, rooms=rooms
         )
-        _bounds("bands and frames", (min(bands, frames), max(bands, frames)), 0.0, 0.5)
+        check_bounds("bands and frames", (min(bands, frames), max(bands, frames)), 0.0, 0.5)
         self.bands, self.frames, self.masks = bands, frames, masks
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:

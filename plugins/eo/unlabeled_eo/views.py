@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.contract import Batch, Facts, Kind, Sample, View
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, check_bounds
 from unlabeled.randomness import Draws
 from unlabeled_eo import speckle
 
@@ -24,13 +24,6 @@ def default_crop(facts: Facts) -> int:
     """Most of a chip, so that crops differ, up to 224 pixels."""
     side = STEP * math.floor(min(facts["side"], facts["chip"]) * 0.875 / STEP)
     return int(min(max(side, LEAST), MOST))
-
-
-def _bounds(name: str, value: Bounds, least: float, most: float) -> Bounds:
-    low, high = value
-    if not least <= low <= high <= most:
-        raise UserError(f"{name} are two numbers, the smaller first, from {least:g} to {most:g}, not {low:g}, {high:g}")
-    return float(low), float(high)
 
 
 class Crops(View):
@@ -67,7 +60,7 @@ class Crops(View):
         if not set(flips) <= set("hw"):
             raise UserError(f"flips names axes by the letters h and w, not {flips!r}")
         self.side, self._local = crop, local
-        self._zoom, self._flips, self._turns = _bounds("zoom", zoom, 0.1, 10.0), flips, turns
+        self._zoom, self._flips, self._turns = check_bounds("zoom", zoom, 0.1, 10.0), flips, turns
         self.transforms = 4
 
     # ---- the sample stage
@@ -214,7 +207,7 @@ class SarViews(Crops):
             raise UserError(f"aperture is a share of the spectrum above 0, up to 1, not {aperture:g}")
         if aperture < 1 and not facts["complex"]:
             raise UserError("sub-apertures need complex data: read them with --part keep")
-        self._speckle, self._looks = speckle, _bounds("looks", looks, 0.1, 1e4)
+        self._speckle, self._looks = speckle, check_bounds("looks", looks, 0.1, 1e4)
         self._multilook, self._despeckle, self._enl = multilook, despeckle, enl
         self._gain, self._aperture = gain, aperture
 
