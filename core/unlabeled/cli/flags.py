@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from unlabeled.compose import value_of as parsed
-from unlabeled.errors import UserError, choose, nearest
+from unlabeled.errors import UserError, choose, nearest, one_line
 from unlabeled.plugins import Registry
 
 __all__ = ["Parser", "options_of", "plain"]
@@ -54,7 +54,15 @@ class Parser(ArgumentParser):
         names = set(options_of(factory))
         every = set(inspect.signature(factory).parameters)
         add = self.add_class_arguments if inspect.isclass(factory) else self.add_function_arguments
-        add(factory, prefix, skip={*(every - names), *skip})  # type: ignore[operator]
+        try:
+            add(factory, prefix, skip={*(every - names), *skip})  # type: ignore[operator]
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            raise UserError(
+                f"an option of the domain is called as a flag of `{self.prog}` ({one_line(error)}); the plugin's author "
+                "must give it another name"
+            ) from None
         for name, hint in options_of(factory).items():
             kind = _container(hint)
             if kind:

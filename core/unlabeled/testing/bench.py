@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unlabeled import plugins
+from unlabeled.config import Training
 from unlabeled.contract import Batch, Encoder, Reader, Sample, View
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
@@ -23,6 +26,7 @@ from unlabeled.testing.promises import BrokenPromise, attempt, chance, expect, u
 from unlabeled.testing.readers import check_reader, damaged
 from unlabeled.testing.views import KINDS, check_view, make_view
 
+FLAGS = ("data", "out", "method", "view", "encoder", "labels", "init", "resume", "config")  # of `pretrain` besides
 SAMPLES = 8  # of the example, in the batches that encoders see
 
 
@@ -115,7 +119,10 @@ class Bench:
         return made
 
     def check_reader(self, name: str) -> None:
-        """R1 … R10."""
+        """R1 … R10, and P5."""
+        taken = {*(field.name for field in fields(Training)), *FLAGS}
+        clash = sorted(taken & set(inspect.signature(self.registry.readers[name]).parameters))
+        expect(not clash, "P5", f"reader {name!r}", f"its option {', '.join(clash)} is one of training too")
         check_reader(partial(self.open, name), collate=self.collate, name=f"reader {name!r}")
 
     def check_view(self, name: str) -> None:

@@ -66,6 +66,7 @@ PROMISES: dict[str, Promise] = {
     "P2": Promise("a domain offers a reader, a view and an encoder", "unlabeled_encoders"),
     "P3": Promise("every encoder takes every kind of every view", "View"),
     "P4": Promise("every encoder learns by every method, or is refused in a sentence", "Encoder.has_tokens"),
+    "P5": Promise("no option of a reader is called as a flag of `pretrain`", "Reader"),
 }
 
 

@@ -96,12 +96,13 @@ class EOReader(Reader):
         self._calibrate, self._pixel = calibrate, pixel
         self.notices: list[str] = []
         self._scenes = find(self._source)
-        self._opened: list[Opened | str] = [tried(scene) for scene in self._scenes]
+        # every scene, or why it cannot be read
+        self.scenes: Sequence[Opened | str] = [tried(scene) for scene in self._scenes]
         self._readable()
         self._part: Part = facts["part"] if facts else part
         self._bands = tuple(facts["bands"]) if facts else self._chosen(bands)
-        self._places: list[list[Place | None] | str] = [self._located(one) for one in self._opened]
-        self._stored = [self._said(one, stored) for one in self._opened]
+        self._places: list[list[Place | None] | str] = [self._located(one) for one in self.scenes]
+        self._stored = [self._said(one, stored) for one in self.scenes]
         self.scale: Scale = facts["scale"] if facts else self._wanted(scale)
         self._check_scales()
         self._cut(sampler, chip, stride, samples, centre, sampler_seed)
@@ -113,8 +114,8 @@ class EOReader(Reader):
     # ---- what there is
 
     def _readable(self) -> None:
-        broken = [(at, one) for at, one in enumerate(self._opened) if isinstance(one, str)]
-        if len(broken) == len(self._opened):
+        broken = [(at, one) for at, one in enumerate(self.scenes) if isinstance(one, str)]
+        if len(broken) == len(self.scenes):
             raise UserError(
                 f"not one of {len(broken)} scenes of {self._source} can be read; the first, "
                 f"{self._scenes[0].name}: {broken[0][1]}"
@@ -124,7 +125,7 @@ class EOReader(Reader):
             self.notices.append(f"{len(broken) - NAMED} more scenes cannot be read; see inspect")
 
     def _good(self) -> list[Opened]:
-        return [one for one in self._opened if isinstance(one, Opened)]
+        return [one for one in self.scenes if isinstance(one, Opened)]
 
     def _chosen(self, bands: str | None) -> tuple[str, ...]:
         """Names of the bands, as files have them."""
@@ -193,7 +194,7 @@ class EOReader(Reader):
         unknown = [
             self._scenes[at].name
             for at, one in enumerate(self._stored)
-            if one is None and isinstance(self._opened[at], Opened)
+            if one is None and isinstance(self.scenes[at], Opened)
         ]
         if unknown:
             raise UserError(
@@ -210,7 +211,7 @@ class EOReader(Reader):
             raise UserError(f"not one scene of {self._source} can be used; {self._scenes[0].name}: {self._places[0]}")
         self._grids: dict[int, Grid] = {}
         for at in usable:
-            one, where = self._opened[at], self._places[at]
+            one, where = self.scenes[at], self._places[at]
             assert isinstance(one, Opened)
             assert not isinstance(where, str)
             self._grids[at] = one.grid(where, self._pixel)
@@ -234,7 +235,7 @@ class EOReader(Reader):
 
     def _tiles(self, at: int, part: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
         """Where tiles of the finest file begin in a part of its scene, and their sides."""
-        one = self._opened[at]
+        one = self.scenes[at]
         assert isinstance(one, Opened)
         for header in one.headers:
             if header.block and Grid.of(header) == self._grids[at]:
@@ -242,7 +243,7 @@ class EOReader(Reader):
         return None
 
     def _not_empty(self, at: int, windows: list[tuple[int, int, int, int]], chip: int) -> list[Any]:
-        one, places, grid = self._opened[at], self._places[at], self._grids[at]
+        one, places, grid = self.scenes[at], self._places[at], self._grids[at]
         assert isinstance(one, Opened)
         assert not isinstance(places, str)
         if len(windows) == 1:
@@ -272,7 +273,7 @@ class EOReader(Reader):
         if not 0 <= index < len(self):
             raise IndexError(f"there is no sample {index}; there are {len(self)}")
         at, *window = self.rows[index].tolist()
-        one, places, stored = self._opened[at], self._places[at], self._stored[at]
+        one, places, stored = self.scenes[at], self._places[at], self._stored[at]
         if isinstance(one, str) or isinstance(places, str):
             raise BrokenItem(str(places))
         values = one.read(places, self._grids[at], tuple(window), self._calibrate)
@@ -386,11 +387,6 @@ class EOReader(Reader):
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: a row a band."""
         return statistics.summary(self)
-
-    @property
-    def scenes(self) -> Sequence[Opened | str]:
-        """Every scene, or why it cannot be read."""
-        return self._opened
 
     def grid(self, scene: int) -> Grid:
         """The pixels that a scene is read on."""
