@@ -60,7 +60,7 @@ class Parser(ArgumentParser):
             if "already exists" not in str(error):
                 raise
             raise UserError(
-                f"an option of the domain is called as a flag of `{self.prog}` ({one_line(error)}); the plugin's author "
+                f"an option of the domain is called as a flag of `{self.prog}` ({one_line(error)}); its author "
                 "must give it another name"
             ) from None
         for name, hint in options_of(factory).items():
