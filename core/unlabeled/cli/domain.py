@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlabeled.cli.evaluation import same_domain
 from unlabeled.cli.flags import (
     COMPOSE,
     Parser,
@@ -286,9 +287,3 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     from unlabeled.cli.evaluation import run as measure
 
     return measure(registry, arguments)
-
-
-def same_domain(registry: Registry, domain: str, run: str) -> None:
-    """Raises UserError where a run holds an encoder of another domain."""
-    if domain != registry.domain:
-        raise UserError(f"{run} holds an encoder of domain {domain!r}: use `unlabeled {domain} ...`")

@@ -7,7 +7,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from unlabeled.cli.domain import same_domain
 from unlabeled.cli.flags import Parser, normalise, plain
 from unlabeled.errors import UserError, choose
 from unlabeled.plugins import Registry
@@ -80,3 +79,9 @@ def _tuning(flags: dict[str, Any], budget: type[Any], protocol: str) -> dict[str
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def same_domain(registry: Registry, domain: str, run: str) -> None:
+    """Raises UserError where a run holds an encoder of another domain."""
+    if domain != registry.domain:
+        raise UserError(f"{run} holds an encoder of domain {domain!r}: use `unlabeled {domain} ...`")

@@ -386,7 +386,7 @@ class EOReader(Reader):
 
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: a row a band."""
-        return statistics.summary(self)
+        return statistics.summary(self.facts, self.scenes, self.shares())
 
     def grid(self, scene: int) -> Grid:
         """The pixels that a scene is read on."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unlabeled.contract import Batch, Facts
+from unlabeled.contract import Batch, Facts, Reader
 from unlabeled.errors import UserError
 from unlabeled_eo.scales import from_complex
-
-if TYPE_CHECKING:
-    from unlabeled_eo.readers import EOReader
+from unlabeled_eo.scenes import Opened
 
 FITTED = 256  # chips that statistics are taken of
 POINTS = 4096  # values of a band and chip that they are taken of
@@ -43,7 +42,7 @@ def there(batch: Batch) -> Tensor:
     return valid & batch["bands"][..., None, None] if "bands" in batch else valid
 
 
-def fit(reader: EOReader, facts: Facts) -> dict[str, Any]:
+def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
     """Mean, deviation, 2nd and 98th percentile of every channel, and the negative share of every chip looked at.
 
     Raises:
@@ -95,11 +94,11 @@ def pictures(batch: Batch, facts: Facts) -> list[Tensor]:
     return list(torch.where(there(batch)[:, 0], stretched, 0.0).cpu())
 
 
-def summary(reader: EOReader) -> list[dict[str, str]]:
-    """A row for every channel."""
-    facts, sizes = reader.facts, reader.shares()
-    pixels = sorted({f"{header.pixel:g}" for header in _headers(reader) if header.placed})
-    crs = sorted({header.crs or "none" for header in _headers(reader)})
+def summary(facts: Facts, scenes: Sequence[Opened | str], sizes: NDArray[np.float64]) -> list[dict[str, str]]:
+    """A row for every channel; `sizes` [n, 3] are rows, columns and valid shares of chips."""
+    headers = [header for one in scenes if isinstance(one, Opened) for header in one.headers]
+    pixels = sorted({f"{header.pixel:g}" for header in headers if header.placed})
+    crs = sorted({header.crs or "none" for header in headers})
     nodata = 1 - float(sizes[:, 2].mean()) if len(sizes) else 0.0
     chips = f"{sizes[:, 0].min():g} … {sizes[:, 0].max():g} × {sizes[:, 1].min():g} … {sizes[:, 1].max():g}"
     return [
@@ -110,16 +109,12 @@ def summary(reader: EOReader) -> list[dict[str, str]]:
             "2 … 98 %": f"{facts['low'][at]:.4g} … {facts['high'][at]:.4g}",
             "pixel": _few(pixels) or "not said",
             "CRS": _few(crs),
-            "scenes": f"{len(reader.scenes):,}",
+            "scenes": f"{len(scenes):,}",
             "chip sizes": chips,
             "no value": f"{nodata:.1%}",
         }
         for at, name in enumerate(facts["channels"])
     ]
-
-
-def _headers(reader: EOReader) -> list[Any]:
-    return [header for one in reader.scenes if not isinstance(one, str) for header in one.headers]
 
 
 def _few(names: Sequence[str], most: int = 3) -> str:
