@@ -83,7 +83,8 @@ def main() -> None:
         for name, many in jobs.items():
             for one in trained[name]:
                 one.result()
-            found[name] = measured(flags.data, many)
+            first = not any("untrained" in found[other] for other in ROWS if other in found and _same(other, name))
+            found[name] = {**found.get(name, {}), **measured(flags.data, many, first)}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             page(found, Path(f"{flags.out}.md"))
@@ -109,11 +110,16 @@ def features(data: str) -> dict[str, Any]:
     }
 
 
-def measured(data: str, jobs: list[Job]) -> dict[str, Any]:
-    """Accuracies of trained encoders and of untrained ones, by probe and number of labels."""
-    result = evaluate(
-        [job.folder for job in jobs], f"{data}/train", test=f"{data}/test", label="folder", shots=SHOTS, seeds=1
-    )
+def _same(name: str, other: str) -> bool:
+    """Whether two rows have one encoder, whose untrained self is measured once."""
+    return ROWS[name][1] == ROWS[other][1]
+
+
+def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
+    """Accuracies of trained encoders, and of untrained ones, by probe and number of labels."""
+    runs = [job.folder for job in jobs]
+    what: dict[str, Any] = {"test": f"{data}/test", "label": "folder", "shots": SHOTS, "seeds": 1}
+    result = evaluate(runs, f"{data}/train", baselines=baselines, **what)
     out: dict[str, Any] = {"seconds": float(np.mean([seconds(job.folder) for job in jobs]))}
     for row in result.rows:
         kind = row.features.split(" ")[0]
@@ -145,7 +151,8 @@ def page(found: dict[str, Any], path: Path) -> None:
         title = "untrained CNN" if encoder == CNN else "untrained ViT"
         if title not in seen:
             seen.add(title)
-            lines.append({"features": title, **_cells(found[name]["untrained"]), "s a run": ""})
+            kind = next(found[other] for other in ROWS if "untrained" in found.get(other, {}) and _same(other, name))
+            lines.append({"features": title, **_cells(kind["untrained"]), "s a run": ""})
         lines.append(
             {"features": f"`{name}`", **_cells(found[name]["trained"]), "s a run": f"{found[name]['seconds']:.0f}"}
         )
