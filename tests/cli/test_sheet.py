@@ -37,3 +37,25 @@ def test_a_sheet_has_a_row_a_sample_and_a_column_a_view(tmp_path: Path, monkeypa
     assert (image == 127).sum() == 4 * 6 * 5 * 3
     with pytest.raises(UserError, match=r"call it .*sheet\.png"):
         write_sheet(tmp_path / "sheet.jpg", reader, view, registry)
+
+
+@pytest.mark.parametrize("fault", ["raises", "colours"])
+def test_a_reader_that_cannot_draw_is_named_after_all_else_was_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    from unlabeled.cli.main import main
+
+    registry = plugins.load("tabular")
+    kind = type(registry.make("reader", None, "sklearn:wine"))
+
+    def draw(self: object, batch: object) -> list[torch.Tensor]:
+        if fault == "colours":
+            return [torch.zeros(4, 4, 3)] * 48
+        raise ZeroDivisionError("no pixels")
+
+    monkeypatch.setattr(kind, "pictures", draw)
+    assert main(["tabular", "inspect", "sklearn:wine", "--sheet", str(tmp_path / "sheet.png")]) == 2
+    said = capsys.readouterr()
+    assert "samples tried can be read" in said.out
+    assert f"the reader {kind.__name__} of unlabeled_tabular.readers fails to draw" in said.err
+    assert not (tmp_path / "sheet.png").exists()

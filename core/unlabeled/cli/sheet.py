@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unlabeled.contract import Kind, Reader, View
+from unlabeled.contract import Batch, Kind, Reader, View
 from unlabeled.data.batches import finish, read_views
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled.files import write_whole
 from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
@@ -35,13 +35,33 @@ def write_sheet(path: Path, reader: Reader, view: View, registry: Registry, samp
     step = finish(read_views(reader, view, COLUMNS, indices, keys, torch.arange(len(reader)), registry), view)
     columns: list[list[NDArray[np.uint8]]] = []
     for kind, count in COLUMNS.items():
-        pictures = reader.pictures(step.views[kind])
-        if pictures is None:
+        grey = _drawn(reader, step.views[kind])
+        if grey is None:
             raise UserError(f"the reader of domain {registry.domain!r} draws no pictures; leave out --sheet")
-        grey = [(one.clamp(0, 1) * 255).byte().numpy() for one in pictures]
         columns += [grey[at * len(indices) : (at + 1) * len(indices)] for at in range(count)]
     image = _tiled(columns)
     write_whole(path, lambda file: file.write(png(image)))
+
+
+def _drawn(reader: Reader, batch: Batch) -> list[NDArray[np.uint8]] | None:
+    """Grey pictures [h, w] of a batch; None where its reader draws none.
+
+    Raises:
+        UserError: the reader fails at it: a plugin's fault, which is said to be that.
+    """
+    try:
+        pictures = reader.pictures(batch)
+        if pictures is None:
+            return None
+        return [(one.clamp(0, 1) * 255).byte().view(one.shape[:2]).numpy() for one in pictures]
+    except UserError:
+        raise
+    except Exception as error:
+        who = type(reader)
+        raise UserError(
+            f"the reader {who.__name__} of {who.__module__} fails to draw ({type(error).__name__}: {one_line(error)}); "
+            "tell whoever wrote that plugin, and leave out --sheet"
+        ) from error
 
 
 def _tiled(columns: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
