@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.evaluation import same_domain
 from unlabeled.cli.flags import (
@@ -24,6 +24,10 @@ from unlabeled.config import Config, Training, config_from, load_config, method_
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError, nearest
 from unlabeled.plugins import Registry
+
+if TYPE_CHECKING:  # what trains costs an import of torch
+    from unlabeled.training.folder import RunFolder
+    from unlabeled.training.loop import Outcome
 
 READER_FLAGS = {"data", "method", "out", "resume", "config", "set", "help"}
 
@@ -67,8 +71,18 @@ def pretrain(registry: Registry, arguments: Sequence[str]) -> int:
     config, out, resume = pretrain_config(registry, arguments)
     folder = RunFolder(out)
     outcome = train(config, folder, resume=resume)
-    if os.environ.get("RANK", "0") != "0":
-        return 0
+    code = _report(registry, outcome, folder, out) if os.environ.get("RANK", "0") == "0" else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # All is written and the group is left; threads of its library that outlive Python can still abort a process
+        # (seen once in some sixty runs, with gloo), and torchrun then calls a finished run failed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _report(registry: Registry, outcome: Outcome, folder: RunFolder, out: str) -> int:
+    """Say how a run ended; returns the exit status."""
     again = f"unlabeled {registry.domain} pretrain --resume --out {out}"
     if outcome.signal:
         print(f"stopped at step {outcome.step} of {outcome.steps} and saved; go on with: {again}")
