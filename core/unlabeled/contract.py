@@ -185,6 +185,20 @@ class Reader:
         """One sample. Raises BrokenItem (or anything): the item is skipped, counted and quarantined."""
         raise NotImplementedError
 
+    def or_none(self, index: int) -> Sample | None:
+        """A sample, or None where it cannot be read: for a look at some, where another read tells of it."""
+        try:
+            return self[index]
+        except Exception:
+            return None
+
+    def some(self, most: int) -> list[int]:
+        """Up to `most` numbers of samples, evenly spread, first and last among them."""
+        last = len(self) - 1
+        return (
+            sorted({round(last * at / max(most - 1, 1)) for at in range(most)}) if last >= most else [*range(last + 1)]
+        )
+
     def name(self, index: int) -> str:
         """What identifies the sample to a person and across sessions: a path, a row number."""
         return str(index)

@@ -30,7 +30,7 @@ def write_sheet(path: Path, reader: Reader, view: View, registry: Registry, samp
     """
     if path.suffix.lower() != ".png":
         raise UserError(f"the contact sheet is a PNG picture: call it {path.with_suffix('.png')}")
-    indices = torch.linspace(0, len(reader) - 1, min(samples, len(reader))).round().long()
+    indices = torch.tensor(reader.some(samples))
     keys = sample_keys(0, 0, indices)
     step = finish(read_views(reader, view, COLUMNS, indices, keys, torch.arange(len(reader)), registry), view)
     columns: list[list[NDArray[np.uint8]]] = []

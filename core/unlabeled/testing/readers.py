@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unlabeled import plugins
@@ -58,9 +57,7 @@ def damaged(reader: Reader, index: int) -> bool:
 
 def some(reader: Reader) -> list[int]:
     """Up to MOST items, first and last among them, and every damaged one."""
-    count = len(reader)
-    spread = {round(float(x)) for x in torch.linspace(0, count - 1, min(count, MOST))}
-    return sorted(spread | {index for index in range(min(count, 1000)) if damaged(reader, index)})
+    return sorted({*reader.some(MOST), *(index for index in range(min(len(reader), 1000)) if damaged(reader, index))})
 
 
 def _samples(reader: Reader, who: str) -> dict[int, Sample]:

@@ -179,21 +179,15 @@ class AudioReader(Reader):
         """Numbers of readable samples, their log-mels [B, F, T] and frames [B], in small batches of like length."""
         ordered = sorted(indices, key=lambda index: (int(self.rows[index, 2]), index))
         for at in range(0, len(ordered), most):
-            good = [(index, sample) for index in ordered[at : at + most] if (sample := self._or_none(index))]
+            good = [(index, sample) for index in ordered[at : at + most] if (sample := self.or_none(index))]
             if good:
                 yield [index for index, _ in good], *features(collate([sample for _, sample in good]), self.mel)
-
-    def _or_none(self, index: int) -> Sample | None:
-        try:
-            return self[index]
-        except Exception:  # whoever needs to know reads it again
-            return None
 
     def _statistics(self) -> dict[str, float]:
         """Mean and deviation of log powers over some clips."""
         count, total, squares = 0, 0.0, 0.0
         most = min(FITTED, max(8, int(FITTED_SECONDS / self._typical())))
-        for _, mel, frames in self.spectrograms(_spread(len(self), most)):
+        for _, mel, frames in self.spectrograms(self.some(most)):
             valid = (torch.arange(mel.shape[2]) < frames[:, None])[:, None].expand_as(mel)
             chosen = mel[valid].double()
             count, total = count + len(chosen), total + float(chosen.sum())
@@ -206,7 +200,7 @@ class AudioReader(Reader):
 
     def _leave_out(self, level: float) -> None:
         """Drop samples that are silent throughout; broken ones stay, to be told of."""
-        samples = map(self._or_none, range(len(self)))
+        samples = map(self.or_none, range(len(self)))
         loud = [sample is None or _level(sample["wave"]) >= level for sample in samples]
         self.left_out = loud.count(False)
         if self.left_out == len(self):
@@ -249,7 +243,7 @@ class AudioReader(Reader):
         broken = sum(isinstance(info, str) for info in self.infos)
         said += [f"{broken} files cannot be read"] if broken else []
         said += [f"{self.left_out} silent samples are left out"] if self.left_out else []
-        seen = [sample["wave"] for index in _spread(len(self), LOOKED_AT) if (sample := self._or_none(index))]
+        seen = [sample["wave"] for index in self.some(LOOKED_AT) if (sample := self.or_none(index))]
         for what, check in OF_SOUND.items():
             count = sum(check(wave) for wave in seen)
             said += [f"{count} of {len(seen)} samples looked at {what}"] if count else []
@@ -262,11 +256,6 @@ def _probed(path: str) -> Info | str:
         return probe(path)
     except BrokenItem as error:
         return str(error)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` numbers below count, evenly spread."""
-    return sorted({round(float(x)) for x in np.linspace(0, count - 1, min(count, most))})
 
 
 def _level(wave: Tensor) -> float:

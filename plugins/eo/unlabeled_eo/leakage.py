@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.probes import Split, linear_probe
@@ -17,6 +18,7 @@ from unlabeled_eo.scenes import Opened
 
 Floats = NDArray[np.float32]
 TREES = 300
+UNNAMED = ("", "nan")  # labels that say there is none
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,47 @@ def panel(
     Raises:
         UserError: one class, or labels of the test data that the training data lack.
     """
-    parts = _parts(train, label, test, groups, seed)
-    y, truth = parts[0][1], parts[1][1]
+    fit, other = _parts(train, label, test, groups, seed)
+    y, truth = fit.classes, other.classes
     leaks = [Leak("majority", float((truth == np.bincount(y).argmax()).mean()), 0)]
-    tables = [facts_of(reader, rows) for reader, rows in ((train, parts[0][0]), (test or train, parts[1][0]))]
-    for what in tables[0]:
-        fit, other = tables[0][what], tables[1][what]
-        leaks.append(Leak(what, _forest(fit, y, other, truth, seed), fit.shape[1]))
-    joined = [np.concatenate(list(table.values()), 1) for table in tables]
-    leaks.append(Leak("all of these", _forest(joined[0], y, joined[1], truth, seed), joined[0].shape[1]))
+    tables = [facts_of(part) for part in (fit, other)]
+    tables = [{**table, "all of these": np.concatenate(list(table.values()), 1)} for table in tables]
+    for what, known in tables[0].items():
+        leaks.append(Leak(what, _forest(known, y, tables[1][what], truth, seed), known.shape[1]))
     for what, inside in (("border", False), ("whole chip", True)):
-        fit, other = (
-            pixels(reader, rows, inside) for reader, rows in ((train, parts[0][0]), (test or train, parts[1][0]))
-        )
-        leaks.append(Leak(what, linear_probe(Split(fit, y, other, truth), seed)["accuracy"], fit.shape[1]))
+        known, asked = (pixels(part.looks, inside) for part in (fit, other))
+        leaks.append(Leak(what, linear_probe(Split(known, y, asked, truth), seed)["accuracy"], known.shape[1]))
     return leaks
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a chip, so that it is read once."""
+
+    row: int
+    bright: list[float]  # means and deviations of its bands
+    small: Tensor  # [C, 32, 32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Chips to fit on, or to test on."""
+
+    reader: EOReader
+    looks: list[Look]
+    classes: NDArray[np.int64]
+
+
+def look(reader: EOReader) -> dict[int, Look]:
+    """At every chip that can be read, by its row."""
+    found = {}
+    for row in range(len(reader)):
+        sample = reader.or_none(row)
+        if sample is not None:
+            image = statistics.standardised(sample, reader.facts)
+            bright = torch.cat([image.mean((1, 2)), image.flatten(1).std(1)]).tolist()
+            found[row] = Look(row, bright, torch.nn.functional.adaptive_avg_pool2d(image, RAW))
+    return found
 
 
 def _forest(fit: Floats, y: NDArray[np.int64], other: Floats, truth: NDArray[np.int64], seed: int) -> float:
@@ -69,25 +97,24 @@ def _forest(fit: Floats, y: NDArray[np.int64], other: Floats, truth: NDArray[np.
     return float(RandomForestClassifier(TREES, random_state=seed).fit(fit, y).score(other, truth))
 
 
-def _parts(
-    train: EOReader, label: str, test: EOReader | None, groups: str | None, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows and class numbers to fit on and to test on."""
+def _parts(train: EOReader, label: str, test: EOReader | None, groups: str | None, seed: int) -> tuple[Part, Part]:
+    """Chips to fit on and to test on."""
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
-    names = train.labels(label).astype(str)
-    rows = np.flatnonzero(~np.isin(names, ("", "nan")) & readable(train))
+    looks, names = look(train), train.labels(label).astype(str)
+    rows = np.array([row for row in looks if names[row] not in UNNAMED], dtype=np.int64)
     classes, y = np.unique(names[rows], return_inverse=True)
     if len(classes) < 2:
         raise UserError(f"label {label!r} has one class only; a panel needs two")
     if test is not None:
-        others = test.labels(label).astype(str)
-        kept = np.flatnonzero(np.isin(others, classes) & readable(test))
+        others, asked = test.labels(label).astype(str), look(test)
+        kept = np.array([row for row in asked if others[row] in classes], dtype=np.int64)
         if not len(kept):
             raise UserError(
                 f"no label {label!r} of the test data is one of the training data's: {', '.join(classes[:5])}"
             )
-        return [(rows, y), (kept, np.searchsorted(classes, others[kept]))]
+        truth = np.searchsorted(classes, others[kept])
+        return Part(train, [looks[row] for row in rows], y), Part(test, [asked[row] for row in kept], truth)
     if groups:
         which = train.labels(groups).astype(str)[rows]
         if len(np.unique(which)) < 2:
@@ -95,30 +122,23 @@ def _parts(
         split = GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(rows, y, which)
     else:
         split = ShuffleSplit(1, test_size=0.2, random_state=seed).split(rows)
-    fit, other = next(iter(split))
-    return [(rows[fit], y[fit]), (rows[other], y[other])]
+    fit, other = (Part(train, [looks[row] for row in rows[chosen]], y[chosen]) for chosen in next(iter(split)))
+    return fit, other
 
 
-def readable(reader: EOReader) -> NDArray[np.bool_]:
-    """[n] which chips can be read."""
-    return np.array([reader.or_none(index) is not None for index in range(len(reader))])
-
-
-def facts_of(reader: EOReader, rows: NDArray[np.int64]) -> dict[str, Floats]:
+def facts_of(part: Part) -> dict[str, Floats]:
     """[n, features] of each kind of metadata."""
-    size, file, place, bright = [], [], [], []
-    for index in rows.tolist():
-        at, row, column, *_ = reader.rows[index].tolist()
-        one = reader.scenes[at]
-        assert isinstance(one, Opened), "only chips that can be read are asked for"
-        header = one.headers[0]
+    size, file, place = [], [], []
+    for one in part.looks:
+        at, row, column, *_ = part.reader.rows[one.row].tolist()
+        scene = part.reader.scenes[at]
+        assert isinstance(scene, Opened), "only chips that can be read are asked for"
+        header = scene.headers[0]
         size.append([header.height, header.width])
-        file.append([sum(Path(part.path).stat().st_size for part in one.scene.files), len(one.bands)])
+        file.append([sum(Path(some.path).stat().st_size for some in scene.scene.files), len(scene.bands)])
         a, b, c, d, e, f = header.transform
         place.append([hash_of(header.crs or ""), header.pixel, c + column * a + row * b, f + column * d + row * e])
-        values = statistics.standardised(reader[index], reader.facts).flatten(1)
-        bright.append(torch.cat([values.mean(1), values.std(1)]).tolist())
-    kinds = {"size": size, "file": file, "place": place, "brightness": bright}
+    kinds = {"size": size, "file": file, "place": place, "brightness": [one.bright for one in part.looks]}
     return {name: np.array(values, np.float32) for name, values in kinds.items()}
 
 
@@ -129,13 +149,9 @@ def hash_of(text: str) -> int:
     return zlib.crc32(text.encode()) % 65521
 
 
-def pixels(reader: EOReader, rows: NDArray[np.int64], inside: bool) -> Floats:
-    """Chips shrunk to 32 pixels a side, with the middle half of each side blank unless `inside`."""
-    out = np.zeros((len(rows), reader.channels * RAW**2), np.float32)
-    for number, index in enumerate(rows.tolist()):
-        image = statistics.standardised(reader[index], reader.facts)
-        small = torch.nn.functional.adaptive_avg_pool2d(image, RAW)
-        if not inside:
-            small[:, RAW // 4 : -RAW // 4, RAW // 4 : -RAW // 4] = 0
-        out[number] = small.flatten().numpy()
-    return out
+def pixels(looks: list[Look], inside: bool) -> Floats:
+    """[n, C × 32 × 32] small chips, with the middle half of each side blank unless `inside`."""
+    out = torch.stack([one.small for one in looks])
+    if not inside:
+        out[..., RAW // 4 : -RAW // 4, RAW // 4 : -RAW // 4] = 0
+    return out.flatten(1).numpy()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlabeled.contract import Batch, Encoder, Facts, Tokens
 from unlabeled.errors import UserError
-from unlabeled_eo.statistics import standardised, there
+from unlabeled_eo.statistics import moments, standardised, there
 
 GRID = "grid"  # in the context: the number of patches down and across, of the whole batch
 VALID = 0.5  # share of a patch's pixels that must be valid
@@ -25,6 +25,8 @@ class ChipEncoder(Encoder):
     coord_width = 2
     bands_apart = False  # whether a token is of one band
     map_widths: Sequence[int]  # of `maps`
+    mean: Tensor  # [C, 1, 1] of the bands
+    std: Tensor
 
     def __init__(self, facts: Facts, width: int, patch: int):
         super().__init__()
@@ -32,6 +34,8 @@ class ChipEncoder(Encoder):
             raise UserError(f"an encoder's width and patch must be at least 1, not {width} and {patch}")
         self.facts, self.width, self.patch, self.channels = facts, width, patch, len(facts["channels"])
         self.value_width = self.channels * patch**2
+        for name, value in zip(("mean", "std"), moments(facts), strict=True):
+            self.register_buffer(name, value, persistent=False)
 
     def tokenize(self, batch: Batch) -> Tokens:
         image, good = self._padded(batch)
@@ -46,7 +50,7 @@ class ChipEncoder(Encoder):
 
     def _padded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Standardised bands and what is valid of each [B, C, H, W], of sides that patches divide."""
-        image = standardised(batch, self.facts)
+        image = standardised(batch, self.facts, (self.mean, self.std))
         good = there(batch).expand_as(image)
         down, over = (-side % self.patch for side in image.shape[2:])
         return F.pad(image, (0, over, 0, down)), F.pad(good, (0, over, 0, down))

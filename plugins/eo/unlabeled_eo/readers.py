@@ -162,6 +162,13 @@ class EOReader(Reader):
             return "it is complex already; leave out --pairs"
         return places
 
+    def _usable(self, at: int) -> tuple[Opened, list[Place | None]]:
+        """A scene and where it has the bands. Raises BrokenItem: why it cannot be used."""
+        one, places = self.scenes[at], self._places[at]
+        if isinstance(one, str) or isinstance(places, str):
+            raise BrokenItem(str(places))
+        return one, places
+
     def _said(self, one: Opened | str, stored: str) -> Scale | None:
         if isinstance(one, str):
             return None
@@ -211,9 +218,7 @@ class EOReader(Reader):
             raise UserError(f"not one scene of {self._source} can be used; {self._scenes[0].name}: {self._places[0]}")
         self._grids: dict[int, Grid] = {}
         for at in usable:
-            one, where = self.scenes[at], self._places[at]
-            assert isinstance(one, Opened)
-            assert not isinstance(where, str)
+            one, where = self._usable(at)
             self._grids[at] = one.grid(where, self._pixel)
         sizes = [(self._grids[at].height, self._grids[at].width) for at in usable]
         inner = [(0, 0, *size) if centre is None else chips.centred(*size, centre) for size in sizes]
@@ -235,19 +240,15 @@ class EOReader(Reader):
 
     def _tiles(self, at: int, part: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
         """Where tiles of the finest file begin in a part of its scene, and their sides."""
-        one = self.scenes[at]
-        assert isinstance(one, Opened)
-        for header in one.headers:
+        for header in self._usable(at)[0].headers:
             if header.block and Grid.of(header) == self._grids[at]:
                 return -part[0], -part[1], *header.block
         return None
 
     def _not_empty(self, at: int, windows: list[tuple[int, int, int, int]], chip: int) -> list[Any]:
-        one, places, grid = self.scenes[at], self._places[at], self._grids[at]
-        assert isinstance(one, Opened)
-        assert not isinstance(places, str)
         if len(windows) == 1:
             return windows  # read as it is, and told of if there is nothing in it
+        (one, places), grid = self._usable(at), self._grids[at]
         cell = max(1, chip // chips.COARSE)
         mask = one.seen(places, -(-grid.height // cell), -(-grid.width // cell))
         if mask is None:
@@ -273,9 +274,7 @@ class EOReader(Reader):
         if not 0 <= index < len(self):
             raise IndexError(f"there is no sample {index}; there are {len(self)}")
         at, *window = self.rows[index].tolist()
-        one, places, stored = self.scenes[at], self._places[at], self._stored[at]
-        if isinstance(one, str) or isinstance(places, str):
-            raise BrokenItem(str(places))
+        (one, places), stored = self._usable(at), self._stored[at]
         values = one.read(places, self._grids[at], tuple(window), self._calibrate)
         valid = torch.from_numpy(values[-1].real > 0.5)
         image, absent = torch.from_numpy(values[:-1]), torch.tensor([place is None for place in places])
@@ -338,13 +337,6 @@ class EOReader(Reader):
             self._raw = out
         return self._raw
 
-    def or_none(self, index: int) -> Sample | None:
-        """A sample, or None where it cannot be read."""
-        try:
-            return self[index]
-        except Exception:  # whoever needs to know reads it again
-            return None
-
     def pictures(self, batch: Batch) -> list[Tensor]:
         """The first band between its 2nd and 98th percentile."""
         return statistics.pictures(batch, self.facts)
@@ -394,5 +386,5 @@ class EOReader(Reader):
 
     def shares(self) -> NDArray[np.float64]:
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""
-        found = [self.or_none(index) for index in statistics.spread(len(self), statistics.FITTED)]
+        found = [self.or_none(index) for index in self.some(statistics.FITTED)]
         return np.array([[*one["valid"].shape, float(one["valid"].float().mean())] for one in found if one is not None])

@@ -19,20 +19,25 @@ FITTED = 256  # chips that statistics are taken of
 POINTS = 4096  # values of a band and chip that they are taken of
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Up to `most` numbers below count, evenly spread."""
-    return sorted({round(float(x)) for x in np.linspace(0, count - 1, min(count, most))})
-
-
 def real(image: Tensor, facts: Facts) -> Tensor:
     """What encoders see of a chip or batch [..., C, H, W], float32."""
     return from_complex(image, facts["scale"]) if image.is_complex() else image
 
 
-def standardised(batch: Batch, facts: Facts) -> Tensor:
-    """A chip or a batch [..., C, H, W] by the bands' means and deviations, zero where there is no value."""
+def moments(facts: Facts) -> tuple[Tensor, Tensor]:
+    """Means and deviations of the bands, [C, 1, 1] float32 each."""
+    mean, std = (torch.tensor(facts[name], dtype=torch.float32)[:, None, None] for name in ("mean", "std"))
+    return mean, std
+
+
+def standardised(batch: Batch, facts: Facts, of: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """A chip or a batch [..., C, H, W] by the bands' means and deviations, zero where there is no value.
+
+    Args:
+        of: `moments`, where they are at hand on the batch's device.
+    """
     image = real(batch["image"], facts)
-    mean, std = (torch.tensor(facts[name], device=image.device)[:, None, None] for name in ("mean", "std"))
+    mean, std = of or (value.to(image.device) for value in moments(facts))
     return torch.where(there(batch), (image - mean) / std, 0.0)
 
 
@@ -51,7 +56,7 @@ def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
     taken: list[list[Tensor]] = [[] for _ in facts["channels"]]
     negative = []
     reasons: list[str] = []
-    for index in spread(len(reader), FITTED):
+    for index in reader.some(FITTED):
         try:
             sample = reader[index]
         except Exception as error:

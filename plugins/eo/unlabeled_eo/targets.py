@@ -13,6 +13,7 @@ from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled_eo.patches import ChipEncoder
 from unlabeled_eo.scales import convert
+from unlabeled_eo.statistics import moments
 
 OFFSET = 0.01  # added to amplitudes before ratios, of which 1 is the mean
 
@@ -30,8 +31,7 @@ class _OfPixels(nn.Module):
         self.pixels_of, self.cut = encoder.pixels, encoder.cut
         self.patch, self.scale = encoder.patch, encoder.facts["scale"]
         self.bands = 1 if encoder.bands_apart else encoder.channels  # of a token
-        for name in ("mean", "std"):
-            value = torch.tensor(encoder.facts[name], dtype=torch.float32)[:, None, None]
+        for name, value in zip(("mean", "std"), moments(encoder.facts), strict=True):
             self.register_buffer(name, value, persistent=False)
 
     def pixels(self, tokens: Tokens) -> Tensor:
