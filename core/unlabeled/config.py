@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from unlabeled.compose import CHOICES, composed, parts_from
-from unlabeled.errors import UserError, choose, nearest
+from unlabeled.errors import UserError, choose, nearest, one_line
 from unlabeled.methods import Method, Part, Views
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def load_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is not YAML: {one_line(error, None)}") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} is not a configuration: it has no keys")
     return data

@@ -146,7 +146,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.splits: list[Split] = []
         monkeypatch.setattr(features, "embed", self.embed)
-        monkeypatch.setattr(module, "raw", lambda reader: self.numbers(len(reader)))
+        monkeypatch.setattr(module, "raw", lambda like: lambda reader: self.numbers(len(reader)))
         monkeypatch.setitem(module.PROTOCOLS, "probe", module.Protocol({"linear": self.probe}))  # type: ignore[arg-type]
 
     @staticmethod

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlabeled.cli.evaluation import same_domain
+from unlabeled.cli.evaluation import evaluate, same_domain
 from unlabeled.cli.flags import (
     COMPOSE,
     Parser,
@@ -294,10 +294,3 @@ def embed(registry: Registry, arguments: Sequence[str]) -> int:
     for item in made.broken[:20]:
         print(f"broken, left out: {item.name}: {item.reason}")
     return 0
-
-
-def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
-    """Probe a run's frozen features or fine-tune it, beside the untrained encoder and the raw data."""
-    from unlabeled.cli.evaluation import run as measure
-
-    return measure(registry, arguments)

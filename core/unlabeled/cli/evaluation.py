@@ -14,8 +14,8 @@ from unlabeled.plugins import Registry
 ABOUT = "Judge a run by labels, beside the untrained encoder and the raw data."
 
 
-def run(registry: Registry, arguments: Sequence[str]) -> int:
-    """Measure, print, and write where asked."""
+def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
+    """Probe a run's frozen features or fine-tune it, beside the untrained encoder and the raw data."""
     from unlabeled.cli.tables import print_result
     from unlabeled.evaluation.evaluate import PROTOCOLS
     from unlabeled.evaluation.evaluate import evaluate as measure

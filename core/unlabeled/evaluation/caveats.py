@@ -13,22 +13,37 @@ from unlabeled.saved import encoder_folder
 from unlabeled.seen import Ids, read_ids, sample_ids
 
 
-def known_to_the_encoder(run: str | Path, reader: Reader, source: str, tested: Labels, told: bool) -> str:
+class Tested:
+    """Test samples by hashes of their names, made once for all that they are compared with."""
+
+    def __init__(self, reader: Reader, source: str, rows: Labels):
+        self.reader, self.rows = reader, rows
+        self.ids = sample_ids(reader, source, rows)
+
+    def among(self, others: Ids, after: str) -> str:
+        """A sentence where some are among others, `after` its end with a place for an example; else ""."""
+        found = self.rows[np.isin(self.ids, others)]
+        if not len(found):
+            return ""
+        example = f" (say {self.reader.name(int(found[0]))})"
+        return f"{len(found):,} of {len(self.rows):,} test samples " + after.format(example)
+
+
+def known_to_the_encoder(run: str | Path, tested: Tested, told: bool) -> str:
     """A sentence where a run was trained on test samples; "" where it was not, or is older than what says so.
 
     Args:
-        tested: rows of the reader.
         told: whether the run was also told the label.
     """
     labels = "and their labels too" if told else "though not their labels"
     after = f"were among those that {run} was pre-trained on, by name{{}}: its features know them, {labels}"
-    return _common(reader, source, tested, read_ids(encoder_folder(run)), after)
+    return tested.among(read_ids(encoder_folder(run)), after)
 
 
-def known_to_the_probe(reader: Reader, source: str, tested: Labels, train: Reader, data: str, fitted: Labels) -> str:
+def known_to_the_probe(tested: Tested, train: Reader, data: str, fitted: Labels) -> str:
     """A sentence where test samples have the names of samples that are fitted on."""
     after = f"have the names of samples of {data} that are fitted on{{}}: give a test set of other samples"
-    return _common(reader, source, tested, sample_ids(train, data, fitted), after)
+    return tested.among(sample_ids(train, data, fitted), after)
 
 
 def alone(labels: Labels, classes: Sequence[str], label: str | None) -> str:
@@ -40,10 +55,3 @@ def alone(labels: Labels, classes: Sequence[str], label: str | None) -> str:
         return ""
     names = ", ".join(repr(classes[number]) for number in few[:3])
     return f"{len(few)} classes of {label!r} have one row only (say {names}): no split can be in proportion to classes"
-
-
-def _common(reader: Reader, source: str, tested: Labels, others: Ids, after: str) -> str:
-    found = tested[np.isin(sample_ids(reader, source, tested), others)] if len(others) else tested[:0]
-    if not len(found):
-        return ""
-    return f"{len(found):,} of {len(tested):,} test samples " + after.format(f" (say {reader.name(int(found[0]))})")

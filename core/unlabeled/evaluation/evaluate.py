@@ -103,8 +103,9 @@ def features_of(study: Study, baselines: bool, device: torch.device | None) -> d
     if baselines:
         fresh = [frozen(one.make_encoder(FRESH + seed), one, device) for seed in study.seeds]
         found["untrained"] = [[source] * count for source in fresh] if study.groups else [fresh]
-        if study.reader.raw() is not None:
-            found["raw"] = [[raw] * count]
+        plain = raw(study.reader)
+        if plain is not None:
+            found["raw"] = [[plain] * count]
     return found
 
 

@@ -16,27 +16,42 @@ from unlabeled.saved import Saved
 Source = Callable[[Reader], Features]
 
 
-def raw(reader: Reader) -> Features:
-    """The data with no encoder, of a reader that has such features."""
-    features = reader.raw()
-    assert features is not None
-    return _finite(features, reader, "the raw features")
+def raw(like: Reader) -> Source | None:
+    """The data with no encoder, of readers like one that has such features; None: it has none."""
+    first = like.raw()
+    if first is None:
+        return None
+
+    def make(reader: Reader) -> Features:
+        features = first if reader is like else reader.raw()
+        assert features is not None, "readers of one kind"
+        return _finite(features, reader, "the raw features")
+
+    return _once(make)
 
 
 def frozen(encoder: Encoder, saved: Saved, device: torch.device | None) -> Source:
-    """Instances of all of a reader's samples, computed once a reader."""
+    """Instances of all of a reader's samples."""
+
+    def make(reader: Reader) -> Features:
+        made = embed(encoder, reader, saved.make_view(), saved.registry, device=device)
+        if made.broken:
+            raise UserError(
+                f"{len(made.broken)} samples cannot be read, the first is {made.broken[0].name} "
+                f"({made.broken[0].reason}); remove them before an evaluation"
+            )
+        return _finite(made.instances.numpy(), reader, f"the features of encoder {saved.encoder.name!r}")
+
+    return _once(make)
+
+
+def _once(make: Source) -> Source:
+    """The same, computed once a reader."""
     done: dict[int, Features] = {}
 
     def of(reader: Reader) -> Features:
         if id(reader) not in done:
-            made = embed(encoder, reader, saved.make_view(), saved.registry, device=device)
-            if made.broken:
-                raise UserError(
-                    f"{len(made.broken)} samples cannot be read, the first is {made.broken[0].name} "
-                    f"({made.broken[0].reason}); remove them before an evaluation"
-                )
-            name = f"the features of encoder {saved.encoder.name!r}"
-            done[id(reader)] = _finite(made.instances.numpy(), reader, name)
+            done[id(reader)] = make(reader)
         return done[id(reader)]
 
     return of

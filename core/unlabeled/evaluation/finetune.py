@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Encoder, Reader, to_device
 from unlabeled.data.batches import Batches, Order, finish, loader
-from unlabeled.embedding import embed, whole_batches
+from unlabeled.embedding import whole_batches
 from unlabeled.errors import UserError, choose
 from unlabeled.evaluation.evaluate import FRESH, probe
-from unlabeled.evaluation.features import frozen
+from unlabeled.evaluation.features import Source, frozen
 from unlabeled.evaluation.intervals import summarise
 from unlabeled.evaluation.metrics import Metrics, points
-from unlabeled.evaluation.probes import Labels, judged, linear, linear_map
+from unlabeled.evaluation.probes import Features, Labels, judged, linear, linear_map
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare, proportions
@@ -30,8 +30,6 @@ from unlabeled.saved import Saved, load
 from unlabeled.schedules import warmup_cosine
 
 __all__ = ["Budget", "finetune"]
-
-Make = Callable[[], Encoder]
 
 SCRATCH = "from scratch"
 
@@ -99,29 +97,39 @@ def finetune(
     """
     study = prepare(runs, train, label=label, test=test, seeds=seeds, groups=groups, shots=shots)
     tuner = Tuner(study.saved[0], budget or Budget(), device or torch.device("cpu"))
+    sources = [frozen(load(run), what, device) for run, what in zip(study.runs, study.saved, strict=True)]
+    trained = [Start(partial(load, run), source) for run, source in zip(study.runs, sources, strict=True)]
     rows: list[Row] = []
     for shot, tasks in study.tasks.items():
         for name, starts in (
-            (study.name, [(partial(load, run), task) for run in study.runs for task in tasks]),
+            (study.name, [(start, task) for start in trained for task in tasks]),
             (SCRATCH, _scratch(study, tasks)),
         ):
             found = []
-            for make, task in starts:
-                found.append(tuner.run(make, task, pretrained=name != SCRATCH))
+            for start, task in starts:
+                found.append(tuner.run(start, task))
                 say(f"{name}, {_about(shot, task, found[-1])}")
             rates = tuple(one.rate for one in found)
             measured = [(one.items, one.metrics) for one in found]
             rows += summarise((name, "finetune"), measured, shot, len(tasks[0].train_rows), rates)
-        sources = [frozen(load(run), what, device) for run, what in zip(study.runs, study.saved, strict=True)]
         rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], {"linear": linear})
     return study.result("finetune", rows)
 
 
-def _scratch(study: Study, tasks: Sequence[Task]) -> list[tuple[Make, Task]]:
+@dataclass(frozen=True)
+class Start:
+    """What a model is fine-tuned from."""
+
+    make: Callable[[], Encoder]  # a fresh copy of the encoder
+    features: Source | None = None  # of a pre-trained one, frozen: its head starts as the probe of them, and it learns
+    # slower than the head; None: all of it starts by chance
+
+
+def _scratch(study: Study, tasks: Sequence[Task]) -> list[tuple[Start, Task]]:
     """Every untrained encoder with the task of its seed, or with all of them where they are groups."""
     one = study.saved[0]
     return [
-        (partial(one.make_encoder, FRESH + seed), task)
+        (Start(partial(one.make_encoder, FRESH + seed)), task)
         for seed in study.seeds
         for task in tasks
         if study.groups or task.seed == seed
@@ -197,64 +205,47 @@ class Tuner:
     budget: Budget
     device: torch.device
 
-    def run(self, make: Make, task: Task, *, pretrained: bool) -> Tuned:
-        """Choose a rate on part of the training rows, train on all of them, test once.
-
-        Args:
-            make: a fresh copy of the encoder to start from.
-            pretrained: so that it learns slower than the head, which starts as the frozen probe.
-        """
+    def run(self, start: Start, task: Task) -> Tuned:
+        """Choose a rate on part of the training rows, train on all of them, test once."""
         rates = self.budget.lrs
         inner = _inner(task) if len(rates) > 1 else None
         best = rates[0]
         if inner is not None:
-            tried = [self._tried(make(), inner, rate, pretrained) for rate in rates]
+            tried = [self._tried(start, inner, rate) for rate in rates]
             best = rates[int(np.argmax(tried))]
-        metrics = self._fitted(make(), task, best, pretrained)
+        metrics = self._fitted(start, task, best)
         if metrics is None:
             raise UserError(f"fine-tuning diverged at every learning rate of {rates}; give lower --lrs")
         return Tuned(metrics, best, task.items)
 
-    def _tried(self, encoder: Encoder, inner: Task, rate: float, pretrained: bool) -> float:
-        metrics = self._fitted(encoder, inner, rate, pretrained)
+    def _tried(self, start: Start, inner: Task, rate: float) -> float:
+        metrics = self._fitted(start, inner, rate)
         return -math.inf if metrics is None else next(iter(points(metrics, len(inner.test_rows)).values()))
 
-    def _fitted(self, encoder: Encoder, task: Task, rate: float, pretrained: bool) -> Metrics | None:
+    def _fitted(self, start: Start, task: Task, rate: float) -> Metrics | None:
         """Metrics of a model trained at one rate; None where it diverged."""
         goal = Goal.of(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            model = Model(encoder, goal.outputs)
-            if pretrained:
-                self._start(model, goal, task)
+            model = Model(start.make(), goal.outputs)
+            if start.features is not None:
+                _as_probe(model.head, goal, task, start.features(task.train))
             model.to(self.device)
-            finite = self._train(model, goal, task, rate, pretrained)
+            finite = self._train(model, goal, task, rate, 1.0 if start.features is None else self.budget.encoder_rate)
         if not finite:
             return None
         out = self._predict(model.eval(), task.test, torch.as_tensor(task.test_rows))
         return goal.metrics(out, task.test_labels) if bool(out.isfinite().all()) else None
 
-    def _start(self, model: Model, goal: Goal, task: Task) -> None:
-        """A head starts as the frozen probe: one that starts by chance bends the encoder first (arXiv 2202.10054)."""
-        rows = torch.as_tensor(task.train_rows)
-        made = embed(
-            model.encoder, task.train, self.saved.make_view(), self.saved.registry, indices=rows, device=self.device
-        )
-        labels = goal.labels[made.indices].numpy()
-        weight, bias = linear_map(made.instances.numpy(), labels, goal.outputs, task.seed)
-        with torch.no_grad():
-            model.head.weight.copy_(torch.as_tensor(weight))
-            model.head.bias.copy_(torch.as_tensor(bias))
-
-    def _train(self, model: Model, goal: Goal, task: Task, rate: float, pretrained: bool) -> bool:
-        """Whether the loss stayed finite."""
+    def _train(self, model: Model, goal: Goal, task: Task, rate: float, share: float) -> bool:
+        """Whether the loss stayed finite; `share` of the rate is the encoder's."""
         plan, on_device = self.budget, self.device.type != "cpu"
         rows = torch.as_tensor(task.train_rows).sort().values
         order = Order(rows, len(rows) if task.train.together else min(plan.batch_size, len(rows)), task.seed)
         steps = max(plan.epochs * order.epoch_steps, LEAST_STEPS)
         view, registry = self.saved.make_view(), self.saved.registry
         batches = Batches(task.train, view, {plan.views: 1}, order, registry, on_device)
-        optimizer = self._optimizer(model, rate, plan.encoder_rate if pretrained else 1.0)
+        optimizer = self._optimizer(model, rate, share)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         loss = torch.zeros(())
         model.train()
@@ -296,6 +287,15 @@ class Tuner:
         return torch.cat(parts)
 
 
+def _as_probe(linear: nn.Linear, goal: Goal, task: Task, features: Features) -> None:
+    """A head starts as the frozen probe: one that starts by chance bends the encoder first (arXiv 2202.10054)."""
+    labels = goal.labels[torch.as_tensor(task.train_rows)].numpy()
+    weight, bias = linear_map(features[task.train_rows], labels, goal.outputs, task.seed)
+    with torch.no_grad():
+        linear.weight.copy_(torch.as_tensor(weight))
+        linear.bias.copy_(torch.as_tensor(bias))
+
+
 def _one_each(out: Tensor, samples: Tensor, saved: Saved) -> Tensor:
     if len(out) != len(samples):
         raise UserError(f"encoder {saved.encoder.name!r} gives {len(out)} instances for {len(samples)} samples")
@@ -313,14 +313,4 @@ def _inner(task: Task) -> Task | None:
         return None
     stratify = proportions(labels, 0.2)
     fit, other = train_test_split(rows, test_size=held, random_state=task.seed, stratify=stratify)
-    chosen = task.fitted_on(fit)
-    return Task(
-        task.seed,
-        task.train,
-        task.train,
-        chosen.train_rows,
-        task.train_rows[other],
-        chosen.train_labels,
-        labels[other],
-        task.classes,
-    )
+    return replace(task.fitted_on(fit), test=task.train, test_rows=task.train_rows[other], test_labels=labels[other])

@@ -12,7 +12,7 @@ import numpy as np
 
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError
-from unlabeled.evaluation.caveats import alone, known_to_the_encoder, known_to_the_probe
+from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, known_to_the_probe
 from unlabeled.evaluation.features import Source
 from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
@@ -119,12 +119,12 @@ class Study:
         """What a reader of the numbers must know."""
         tasks = max(self.tasks.values(), key=lambda some: len(some[0].train_rows))
         one, source = tasks[0], self.test or self.train
-        tested = np.unique(np.concatenate([task.test_rows for task in tasks]))
+        tested = Tested(one.test, source, np.unique(np.concatenate([task.test_rows for task in tasks])))
         told = bool(self.label) and self.saved[0].labels == self.label
-        seen = (known_to_the_encoder(run, one.test, source, tested, told) for run in self.runs)
+        seen = (known_to_the_encoder(run, tested, told) for run in self.runs)
         found = [next(filter(None, seen), "")]
         if self.test:
-            found.append(known_to_the_probe(one.test, self.test, tested, one.train, self.train, one.train_rows))
+            found.append(known_to_the_probe(tested, one.train, self.train, one.train_rows))
         elif not self.groups:
             found.append(alone(np.concatenate([one.train_labels, one.test_labels]), one.classes, self.label))
         return tuple(filter(None, found))

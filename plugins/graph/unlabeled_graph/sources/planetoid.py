@@ -72,7 +72,7 @@ def unpickle(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; Planetoid data are the files ind.NAME.{{{','.join(PARTS)}}}") from None
     except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{path} is refused: {' '.join(str(error).split())}; get it from its source again") from None
+        raise UserError(f"{path} is refused: {one_line(error, None)}; get it from its source again") from None
 
 
 def names(path: Path) -> list[str]:

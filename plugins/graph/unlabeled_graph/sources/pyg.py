@@ -38,7 +38,7 @@ def read(source: str) -> Graphs:
         reason = one_line(error, 160) or f"{kind} knows no {name!r}"
         raise UserError(f"{source} cannot be opened ({reason}); write pyg:CLASS/NAME, as pyg:Planetoid/Cora") from None
     except Exception as error:  # each data set downloads and unpacks in its own way
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
+        reason = f"{type(error).__name__}: {one_line(error, None)}"[:160]
         raise UserError(
             f"{source} could not be downloaded ({reason}); without a network give raw files instead, or set {FOLDER} "
             "to a folder that has it"

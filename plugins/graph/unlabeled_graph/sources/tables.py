@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, nearest, one_line
 from unlabeled_graph.graphs import Graphs
 
 SOURCES, TARGETS, IDS = ("source", "src", "from"), ("target", "dst", "to"), ("id", "node", "node_id")
@@ -80,7 +80,7 @@ def _table(path: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give a CSV or Parquet file") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table ({' '.join(str(error).split())[:120]}); mend it") from None
+        raise UserError(f"{path} cannot be read as a table ({one_line(error, 120)}); mend it") from None
     if table.num_rows == 0:
         raise UserError(f"{Path(path).name} has no rows under its header; give it some")
     return table.rename_columns([name.strip() for name in table.column_names])

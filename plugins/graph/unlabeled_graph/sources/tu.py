@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled_graph.graphs import Graphs
 
 END = "_A.txt"
@@ -70,7 +70,7 @@ def _table(path: str, kind: Any, columns: int | None = None) -> NDArray[Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; the data set cannot be read without it") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no table of numbers ({' '.join(str(error).split())[:120]}); mend it") from None
+        raise UserError(f"{path} is no table of numbers ({one_line(error, 120)}); mend it") from None
     if table.size == 0:
         table = table.reshape(0, columns or 1)
     if columns and table.shape[1] != columns:
