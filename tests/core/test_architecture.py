@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-dependencies"]) - {
     "all",
     "dev",
+    "store",
     "tensorboard",
     "bench",
 }
@@ -56,7 +57,7 @@ LEVELS: dict[str, int] = {
     "data": 7,
     "embedding": 8,
     "saved": 8,
-    "embedding_files": 9,
+    "stored": 9,
     "evaluation": 9,
     "training.checkpoint": 3,
     "training.health": 3,
