@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unlabeled.evaluation.metrics import Floats, Metrics, auc, mean_of, points, r2
 from unlabeled.evaluation.nearest import nearest, unit
@@ -138,15 +139,31 @@ def knn(split: Split, k: int = 20, temperature: float = 0.07) -> Metrics:
     """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978)."""
     split = standardised(split)
     train, test = (unit(torch.from_numpy(x)) for x in (split.train, split.test))
-    labels = torch.from_numpy(split.train_labels)
-    similarity, near = nearest(test, train, min(k, len(train)))
+    return judged(split.test_labels, votes(test, train, split.train_labels, min(k, len(train)), temperature), None)
+
+
+def votes(
+    queries: Tensor, keys: Tensor, labels: Labels, k: int, temperature: float = 0.07, *, itself: bool = False
+) -> Labels:
+    """What the k nearest keys of each query say [q]: the class with most weight, or the weighted mean of numbers.
+
+    Args:
+        queries, keys: [q, D], [n, D] unit rows.
+        labels: class numbers or numbers [n].
+        itself: whether query i is key i, which has no vote.
+    """
+    known = torch.from_numpy(labels)
+    similarity, near = nearest(queries, keys, k + itself)
+    if itself:
+        own = near == torch.arange(len(near))[:, None]
+        own[:, -1] |= ~own.any(1)  # lost among equals: then the last one goes
+        similarity, near = (x[~own].view(len(x), k) for x in (similarity, near))
     weight = (similarity / temperature).softmax(1)
-    if split.regression:
-        guess = (weight.double() * labels[near]).sum(1)
+    if known.is_floating_point():
+        guess = (weight.double() * known[near]).sum(1)
     else:
-        votes = torch.zeros(len(test), int(labels.max()) + 1)
-        guess = votes.scatter_add_(1, labels[near], weight).argmax(1)
-    return judged(split.test_labels, guess.numpy(), None)
+        guess = torch.zeros(len(queries), int(known.max()) + 1).scatter_add_(1, known[near], weight).argmax(1)
+    return guess.numpy()
 
 
 def folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:
