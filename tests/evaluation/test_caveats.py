@@ -60,6 +60,34 @@ def test_a_run_keeps_hashes_of_the_samples_it_was_trained_on(folder: Path) -> No
     assert samples == {"count": 72, "hash": hashlib.blake2b(np.sort(ids).tobytes(), digest_size=8).hexdigest()}
 
 
+def test_the_same_samples_under_other_names_are_counted(folder: Path, tmp_path: Path) -> None:
+    lines = [(folder / f"{name}.csv").read_text().splitlines() for name in ("train", "test")]
+    (tmp_path / "other.csv").write_text("\n".join([*lines[1][:31], *lines[0][5:12]]) + "\n")
+    train = str(folder / "train.csv")
+    said = "test samples are the same as samples that are fitted on"
+    for run in (
+        lambda: evaluate([folder / "run"], train, label="label", test=str(tmp_path / "other.csv"), seeds=1),
+        lambda: evaluate(
+            [folder / "run"], train, label="label", test=str(tmp_path / "other.csv"), seeds=1, baselines=False
+        ),
+        lambda: finetune(
+            [folder / "run"],
+            train,
+            label="label",
+            test=str(tmp_path / "other.csv"),
+            seeds=1,
+            budget=Budget(epochs=1, lrs=(1e-3,)),
+        ),
+    ):
+        (warning,) = run().warnings
+        assert f"7 of 37 {said} (say other.csv:31 and train.csv:5): the numbers are too good by them" == warning
+    (tmp_path / "double.csv").write_text("\n".join([*lines[0], lines[0][1][:-1] + "z", lines[0][2][:-1] + "z"]) + "\n")
+    each = evaluate([folder / "run"], str(tmp_path / "double.csv"), label="label", groups="place", seeds=1)
+    assert any(warning.startswith(f"4 of 82 {said}") for warning in each.warnings), "each of two pairs, both ways"
+    clean = evaluate([folder / "run"], train, label="label", groups="place", seeds=1)
+    assert not any(said in warning for warning in clean.warnings), "a sample is not its own double"
+
+
 def test_numbers_are_no_names_beyond_their_data_set(tmp_path: Path) -> None:
     class Numbered(Reader):
         def name(self, index: int) -> str:

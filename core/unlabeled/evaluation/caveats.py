@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unlabeled.contract import Reader
-from unlabeled.evaluation.probes import Labels
+from unlabeled.evaluation.features import Source
+from unlabeled.evaluation.probes import Features, Labels
 from unlabeled.saved import encoder_folder
 from unlabeled.seen import Ids, read_ids, sample_ids
 
@@ -44,6 +46,33 @@ def known_to_the_probe(tested: Tested, train: Reader, data: str, fitted: Labels)
     """A sentence where test samples have the names of samples that are fitted on."""
     after = f"have the names of samples of {data} that are fitted on{{}}: give a test set of other samples"
     return tested.among(sample_ids(train, data, fitted), after)
+
+
+def same_content(pairs: Iterable[tuple[Reader, Labels, Reader, Labels]], features: Source) -> str:
+    """A sentence where test samples are, number for number, samples that are fitted on, whatever they are called.
+
+    Args:
+        pairs: of each task the test's reader and rows, and those that are fitted on.
+        features: raw ones, or where there are none an encoder's.
+    """
+    same: dict[int, str] = {}  # test row -> the names of both
+    every: set[int] = set()
+    for test, tested, train, fitted in pairs:
+        known = dict(zip(_hashes(features(train)[fitted]), fitted.tolist(), strict=True))
+        every.update(tested.tolist())
+        for row, key in zip(tested.tolist(), _hashes(features(test)[tested]), strict=True):
+            if key in known:
+                same[row] = f"{test.name(row)} and {train.name(known[key])}"
+    if not same:
+        return ""
+    return (
+        f"{len(same):,} of {len(every):,} test samples are the same as samples that are fitted on (say "
+        f"{next(iter(same.values()))}): the numbers are too good by them"
+    )
+
+
+def _hashes(x: Features) -> list[bytes]:
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(x)]
 
 
 def alone(labels: Labels, classes: Sequence[str], label: str | None) -> str:

@@ -89,10 +89,10 @@ def evaluate(
         raise UserError("--protocol ood needs samples of another kind, --ood DATA, and no other protocol does")
     common: dict[str, Any] = {"label": label, "test": test, "seeds": seeds, "groups": groups, "shots": shots}
     study = prepare(runs, train, form=chosen.form, ood=ood, **common)
-    rows = []
-    for name, sources in features_of(study, baselines, device).items():
+    rows, features = [], features_of(study, baselines, device)
+    for name, sources in features.items():
         rows += probe(name, study.tasks, sources, chosen.probes)
-    return study.result(protocol, rows)
+    return study.result(protocol, rows, features.get("raw", features[study.name])[0][0])
 
 
 def features_of(study: Study, baselines: bool, device: torch.device | None) -> dict[str, list[list[Source]]]:

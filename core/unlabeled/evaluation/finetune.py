@@ -19,7 +19,7 @@ from unlabeled.data.batches import Batches, Order, finish, loader
 from unlabeled.embedding import whole_batches
 from unlabeled.errors import UserError, choose
 from unlabeled.evaluation.evaluate import FRESH, probe
-from unlabeled.evaluation.features import Source, frozen
+from unlabeled.evaluation.features import Source, frozen, raw
 from unlabeled.evaluation.intervals import summarise
 from unlabeled.evaluation.metrics import Metrics, points
 from unlabeled.evaluation.probes import Features, Labels, judged, linear, linear_map
@@ -113,7 +113,7 @@ def finetune(
             measured = [(one.items, one.metrics) for one in found]
             rows += summarise((name, "finetune"), measured, shot, len(tasks[0].train_rows), rates)
         rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], {"linear": linear})
-    return study.result("finetune", rows)
+    return study.result("finetune", rows, raw(study.reader) or sources[0])
 
 
 @dataclass(frozen=True)

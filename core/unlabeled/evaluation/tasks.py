@@ -12,7 +12,7 @@ import numpy as np
 
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError
-from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, known_to_the_probe
+from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, known_to_the_probe, same_content
 from unlabeled.evaluation.features import Source
 from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
@@ -91,8 +91,12 @@ class Study:
         """Of the rows to fit on."""
         return next(iter(self.tasks.values()))[0].train
 
-    def result(self, protocol: str, rows: Sequence[Row]) -> Result:
-        """Rows with what they were measured on."""
+    def result(self, protocol: str, rows: Sequence[Row], features: Source) -> Result:
+        """Rows with what they were measured on.
+
+        Args:
+            features: that tell whether two samples are one: raw ones, or where there are none an encoder's.
+        """
         sizes = (self.train_rows, self.test_rows)
         about = (self.train, self.test, self.label, len(self.seeds), self.majority)
         return Result(
@@ -105,7 +109,7 @@ class Study:
             runs=tuple(map(str, self.runs)),
             configs=tuple(config_hash(run) for run in self.runs),
             commit=commit(),
-            warnings=self._warnings(),
+            warnings=self._warnings(features),
         )
 
     @property
@@ -115,7 +119,7 @@ class Study:
             return f"each {self.group} left out"
         return "given test set" if self.test else f"random fifth held out, seeds {', '.join(map(str, self.seeds))}"
 
-    def _warnings(self) -> tuple[str, ...]:
+    def _warnings(self, features: Source) -> tuple[str, ...]:
         """What a reader of the numbers must know."""
         tasks = max(self.tasks.values(), key=lambda some: len(some[0].train_rows))
         one, source = tasks[0], self.test or self.train
@@ -127,6 +131,9 @@ class Study:
             found.append(known_to_the_probe(tested, one.train, self.train, one.train_rows))
         elif not self.groups:
             found.append(alone(np.concatenate([one.train_labels, one.test_labels]), one.classes, self.label))
+        if self.label and not (self.test and found[-1]):
+            pairs = ((task.test, task.test_rows, task.train, task.train_rows) for task in tasks)
+            found.append(same_content(pairs, features))
         return tuple(filter(None, found))
 
 
