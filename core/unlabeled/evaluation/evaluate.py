@@ -18,6 +18,7 @@ from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.multilabel import one_vs_rest
 from unlabeled.evaluation.ood import mahalanobis, neighbour
 from unlabeled.evaluation.probes import Split, knn, linear
+from unlabeled.evaluation.provenance import place
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.retrieval import among_test, in_train
 from unlabeled.evaluation.shots import ALL
@@ -92,7 +93,7 @@ def evaluate(
     rows = []
     for name, sources in features_of(study, baselines, device).items():
         rows += probe(name, study.tasks, sources, chosen.probes)
-    return study.result(protocol, rows)
+    return study.result(protocol, rows, ood=place(ood) if ood else None, baselines=baselines)
 
 
 def features_of(study: Study, baselines: bool, device: torch.device | None) -> dict[str, list[list[Source]]]:
