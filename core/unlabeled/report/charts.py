@@ -70,7 +70,10 @@ def chart(curves: Sequence[Curve], unit: str, *, zero: bool, steps: int, marks: 
         places = [(x(step), y(value)) for step, value in thin(curve.points)]
         path = "M" + " L".join(f"{px:.2f},{py:.2f}" for px, py in places)
         if len(places) == 1:
-            path += " h0.01"  # a round cap makes it a dot
+            path += " h0.01"
+            dot = node("title", f"{curve.run}, step {curve.points[0][0]:,}: {curve.points[0][1]:.6g}")
+            ends = {"cx": f"{places[0][0]:.2f}", "cy": f"{places[0][1]:.2f}"}
+            svg.append(node("circle", dot, **ends, r=3, class_="mean " + style(curve.number)))
         svg.append(node("path", node("title", curve.run), d=path, class_="curve " + style(curve.number)))
     for curve in [one for one in curves if len(one.points) <= MOST_HINTS]:
         for step, value in curve.points:
@@ -104,10 +107,9 @@ def thin(points: Points) -> Points:
 
 
 def frame(x: Axis, y: Axis, x_name: str, y_name: str, width: float, height: float, *, rows: bool = False) -> Element:
-    """Two axes with their figures and names, and nothing in between; where there are rows instead of y, upright lines."""
-    svg = node(
-        "svg", viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=x_name if rows else f"{y_name} over {x_name}"
-    )
+    """Two axes with their figures and names, and nothing in between; upright lines where there are rows for a y."""
+    said = x_name if rows else f"{y_name} over {x_name}"
+    svg = node("svg", viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=said)
     for value in () if rows else y.ticks(4):
         at = f"{y(value):.2f}"
         svg.append(node("line", x1=x.start, x2=x.stop, y1=at, y2=at, class_="grid"))

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, tostring
 
 from unlabeled.report.map import NEIGHBOURS, Map
 from unlabeled.report.markup import node, table
@@ -37,6 +37,9 @@ def mapped(runs: Sequence[Shown], maps: Sequence[Map | str]) -> list[Element | N
         if isinstance(found, str):
             return [head, node("p", f"No map: {found}.", class_="soft")]
         return [head, *_alone(found, room)]
+    legends = [legend(found) for found in maps if isinstance(found, Map)]
+    texts = {None if one is None else tostring(one) for one in legends}
+    shared = legends[0] if len(texts) == 1 and len(legends) > 1 else None  # one of all where it is the same
     boxes = []
     for run, found in zip(runs, maps, strict=True):
         name = node("figcaption", run.name)
@@ -45,8 +48,8 @@ def mapped(runs: Sequence[Shown], maps: Sequence[Map | str]) -> list[Element | N
             continue
         figures = _planes(found, encoded(found.pictures, len(found.names), room), numbered=False)
         said = [node("p", sentence, class_="soft") for sentence in _said(found)]
-        boxes.append(node("section", name, legend(found), *figures, *said))
-    return [head, node("div", *boxes, class_="map")]
+        boxes.append(node("section", name, None if shared is not None else legend(found), *figures, *said))
+    return [head, node("div", shared, class_="shared"), node("div", *boxes, class_="map")]
 
 
 def _alone(found: Map, room: int) -> list[Element | None]:
@@ -109,7 +112,7 @@ def _apart(album: Album) -> list[Element | None]:
     if not album.found.apart:
         return []
     said = "Outliers, or samples that the encoder has not learnt: by the mean cosine distance to their nearest."
-    groups = [[(place, f"distance {distance:.2f}")] for place, distance in album.found.apart]
+    groups = [[(place, f"{distance:.2f}")] for place, distance in album.found.apart]
     return [
         node("h3", "Furthest from all others"),
         node("p", said, class_="soft"),
@@ -141,13 +144,13 @@ def _groups(
         return _rows(album, groups, notes, measure)
     boxes = []
     for place, (group, note) in enumerate(zip(groups, notes, strict=True), start=1):
-        leads = len(group) > 1
-        cards = [_card(album, one, text, leads and not at) for at, (one, text) in enumerate(group)]
+        said = [(one, f"{measure} {text}" if text else "") for one, text in group]
+        said[0] = (said[0][0], said[0][1] or note)
+        cards = [_card(album, *one, first=len(group) > 1 and not at) for at, one in enumerate(said)]
         if not numbered:
             boxes += cards
             continue
-        remark = node("p", note, class_="soft") if note else None
-        boxes.append(node("div", node("b", str(place)), node("div", *cards), remark, class_="group"))
+        boxes.append(node("div", node("b", str(place)), node("div", *cards), class_="group"))
     return node("div", *boxes, class_="groups" if numbered else "apart")
 
 
@@ -180,7 +183,9 @@ def _rows(album: Album, groups: Sequence[Group], notes: Sequence[str], measure: 
             cells = [lead, album.names[one], text, *told, *(fields.get(name, "") for name in names)]
             first = {"class": "first"} if len(group) > 1 and not at else {}
             body.append(node("tr", *(node("td", cell) for cell in cells), **first))
-        inside.append(node("tbody", *body))
+        if len(group) > 1 or len(inside) == 1:
+            inside.append(node("tbody"))
+        inside[-1].extend(body)
     return made
 
 

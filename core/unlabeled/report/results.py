@@ -166,7 +166,7 @@ def _table(lines: Sequence[Line], columns: Sequence[Column], majority: float | N
     head = ["features", *(["labels"] if parts else []), *(" ".join(column) for column in columns)]
     rows: list[list[str | Element]] = []
     for line in lines:
-        name = node("span", swatch(line.run) if line.run is not None else None, f" {line.name}".lstrip())
+        name = node("span", line.name) if line.run is None else node("span", swatch(line.run), f" {line.name}")
         labels = [f"{line.shots}{'' if line.n is None else f' ({line.n:,})'}"] if parts else []
         cells = [_cell(line.cells[column]) if column in line.cells else "" for column in columns]
         rows.append([node("span", name, class_="base" if line.base else "own"), *labels, *cells])
@@ -191,6 +191,9 @@ def _chart(lines: Sequence[Line], column: Column, majority: float | None) -> Ele
     cells = [line.cells[column] for line in lines]
     values = [value for cell in cells for value in (cell.mean, *(cell.interval or ()))]
     floor = majority if column[1] == "accuracy" else None
+    room = max(max(values) - min(values), 0.02)
+    if floor is not None and not min(values) - room <= floor <= max(values) + room:
+        floor = None  # it would press all else together, and stands in the table
     width, left, step, top = 360.0, 132.0, 20.0, 8.0
     height = top + step * len(lines) + 34
     x = Axis.over([*values, *([] if floor is None else [floor])], left, width - 12)

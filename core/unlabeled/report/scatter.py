@@ -15,6 +15,7 @@ from unlabeled.report.markup import node
 SIDES = (64, 48, 32, 24, 16)  # pixels of small pictures, the first that fits
 MOST_BYTES = 2_200_000  # of all pictures of a page
 MOST_FIELDS = 8
+SIDE, FLATTEST = 400.0, 0.5  # of a map: its width in pixels, and its least height as a share of that
 
 
 def encoded(pictures: Sequence[Picture] | None, count: int, room: int) -> list[str | None]:
@@ -36,13 +37,15 @@ def scatter(found: Map, layout: Layout, pictures: Sequence[str | None] | None, n
     Args:
         pictures: of the samples, for the pointer; None: another plane of the same map has them.
     """
-    side, low = 460.0, 40.0
     across, up = ([point[axis] for point in layout.points] for axis in (0, 1))
     middle = [(min(values) + max(values)) / 2 for values in (across, up)]
-    half = 0.52 * max(max(values) - min(values) for values in (across, up))
-    x = Axis(middle[0] - half, middle[0] + half, LEFT, side - RIGHT)
-    y = Axis(middle[1] - half, middle[1] + half, side - low, TOP)
-    svg = frame(x, y, *layout.axes, side, side - low + BOTTOM)
+    spans = [1.04 * (max(values) - min(values)) for values in (across, up)]
+    wide = max(spans)
+    high = max(spans[1], FLATTEST * wide)
+    low = TOP + (SIDE - RIGHT - LEFT) * high / wide
+    x = Axis(middle[0] - wide / 2, middle[0] + wide / 2, LEFT, SIDE - RIGHT)
+    y = Axis(middle[1] - high / 2, middle[1] + high / 2, low, TOP)
+    svg = frame(x, y, *layout.axes, SIDE, low + BOTTOM)
     svg.set("class", "samples")
     for place, (name, (px, py)) in enumerate(zip(found.names, layout.points, strict=True)):
         colour, style = _colour(found.labels, place)

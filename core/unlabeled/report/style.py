@@ -11,14 +11,16 @@ STYLE = """
   --k0: #3f90da; --k1: #ffa90e; --k2: #bd1f01; --k3: #94a4a2; --k4: #832db6; --k5: #a96b59; --k6: #e76300;
   --k7: #b9ac70; --k8: #717581; --k9: #5fc4cb; }
 @media (prefers-color-scheme: dark) { :root { --back: #15171a; --text: #e4e6e9; --soft: #9aa1a9; --line: #2e3238;
-  --warn: #ff8a80; --c0: #56b4e9; --c1: #ff8f45; --c2: #2ec79c; --c3: #e39cc6; --c4: #f0b73a; --c5: #9ad4f5; --card: #23272c;
-  --k2: #e5533a; --k4: #b06be0; --k8: #8d93a3; --k9: #92dadd; } }
+  --warn: #ff8a80; --c0: #56b4e9; --c1: #ff8f45; --c2: #2ec79c; --c3: #e39cc6; --c4: #f0b73a; --c5: #9ad4f5;
+  --card: #23272c; --k2: #e5533a; --k4: #b06be0; --k8: #8d93a3; --k9: #92dadd; } }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: var(--back); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-h3 { font-size: 1rem; margin: 0; } p { margin: .3rem 0 .8rem; max-width: 46rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .3rem; } h2 + h3, div > h3, .result h3 { margin-top: 0; }
+p { margin: .3rem 0 .8rem; max-width: 46rem; }
 .soft, figcaption span { color: var(--soft); }
 .warn { border-left: 4px solid var(--warn); padding: .2rem .8rem; margin: .8rem 0; }
+.result { margin-bottom: 2rem; } .result .charts { margin-top: 1rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: 1.4rem 1.6rem; }
 .sections { columns: 21rem; column-gap: 1.6rem; } .sections > div { break-inside: avoid; margin-bottom: 1.2rem; }
 .map { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); gap: 1.6rem;
@@ -42,16 +44,19 @@ svg.samples { touch-action: manipulation; } svg.samples:focus { outline: 2px sol
   border: 1px solid var(--line); border-radius: 4px; box-shadow: 0 2px 10px #0004; pointer-events: none; }
 #card[hidden] { display: none; } #card img { width: 128px; margin-bottom: .3rem; } #card p { margin: 0; }
 #card p, .sample, .rows td { overflow-wrap: anywhere; } #card p:first-of-type { font-weight: 600; }
-img { display: block; image-rendering: pixelated; } .sample img { width: 72px; height: 72px; object-fit: contain;
+img { display: block; image-rendering: pixelated; } .sample img { width: 88px; height: 88px; object-fit: contain;
   object-position: left bottom; }
 .group { display: flex; gap: .5rem 1.4rem; padding: .7rem 0; border-bottom: 1px solid var(--line); max-width: none; }
 .group > b { flex: 0 0 1.2rem; } .group > div { display: flex; flex-wrap: wrap; gap: .6rem .9rem; }
-.groups { display: flex; flex-wrap: wrap; column-gap: 3rem; } .apart { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
-.sample { width: 6.5rem; font-size: .78rem; line-height: 1.3; } .sample span { display: block; color: var(--soft); }
+.groups { display: flex; flex-wrap: wrap; column-gap: 3rem; }
+.apart { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
+.sample { width: 7.6rem; font-size: .78rem; line-height: 1.3; } .sample span { display: block; color: var(--soft); }
+@media (max-width: 40rem) { body { padding: 1rem; } .sample { width: 5.4rem; } .sample img { width: 76px; height: 76px; }
+  .group { gap: .3rem; } .group > div { gap: .6rem .4rem; } .sample.first { padding-right: .2rem; } }
 .sample.first { padding-right: .8rem; border-right: 1px solid var(--line); } .rows tr.first td { font-weight: 600; }
 .rows tbody + tbody tr:first-child td { border-top: 2px solid var(--soft); } .rows td { max-width: 14rem; }
 .num { font-variant-numeric: tabular-nums; white-space: nowrap; } .num small { display: block; color: var(--soft); }
-.base td, .base .num { color: var(--soft); } .band { stroke-width: 2; stroke: var(--soft); } .band.c { stroke-width: 3; }
+.base td, .base .num { color: var(--soft); } .band { stroke-width: 2; stroke: var(--soft); }
 .mean { fill: var(--soft); } .line { stroke: var(--soft); stroke-dasharray: 3 3; }
 .query { fill: var(--back); stroke: var(--c1); stroke-width: 1.5; } .number { font-weight: 600; }
 dl { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: 1rem 0; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -87,7 +92,8 @@ SCRIPT = """
       about.text.split("\\n").forEach(line => {
         const p = document.createElement("p"); p.textContent = line; card.append(p);
       });
-      const ring = dot.cloneNode(false); ring.setAttribute("class", "ring"); ring.setAttribute("r", 6); svg.append(ring);
+      const ring = dot.cloneNode(false);
+      ring.setAttribute("class", "ring"); ring.removeAttribute("style"); ring.setAttribute("r", 6); svg.append(ring);
       card.hidden = false;
       const place = dot.getBoundingClientRect(), size = card.getBoundingClientRect();
       const right = place.right + 12 + size.width < innerWidth;
@@ -112,7 +118,7 @@ SCRIPT = """
       if (!step) return;
       event.preventDefault(); show((at + step + dots.length) % dots.length);
     });
-    box.querySelectorAll("[data-class]").forEach(item => {
+    [...box.querySelectorAll("[data-class]"), ...document.querySelectorAll(".shared [data-class]")].forEach(item => {
       const only = on => {
         svg.classList.toggle("quiet", on);
         dots.forEach(dot => dot.classList.toggle("loud", on && dot.classList.contains(item.dataset.class)));

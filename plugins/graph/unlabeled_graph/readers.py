@@ -263,7 +263,8 @@ class Nodes(GraphReader):
         """Where the edges that lead to a node come from [degree]: edges are sorted by their target."""
         source, target = self.edge_index
         first, last = torch.searchsorted(target.contiguous(), torch.tensor([index, index + 1])).tolist()
-        return source[first:last]
+        found: Tensor = source[first:last]
+        return found
 
     def raw(self) -> NDArray[np.float32]:
         """The nodes' features."""
