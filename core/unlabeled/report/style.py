@@ -51,13 +51,13 @@ img { display: block; image-rendering: pixelated; } .sample img { width: 88px; h
 .groups { display: flex; flex-wrap: wrap; column-gap: 3rem; }
 .apart { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; }
 .sample { width: 7.6rem; font-size: .78rem; line-height: 1.3; } .sample span { display: block; color: var(--soft); }
-@media (max-width: 40rem) { body { padding: 1rem; } .sample { width: 5.4rem; } .sample img { width: 76px; height: 76px; }
-  .group { gap: .3rem; } .group > div { gap: .6rem .4rem; } .sample.first { padding-right: .2rem; } }
 .sample.first { padding-right: .8rem; border-right: 1px solid var(--line); } .rows tr.first td { font-weight: 600; }
 .rows tbody + tbody tr:first-child td { border-top: 2px solid var(--soft); } .rows td { max-width: 14rem; }
 .num { font-variant-numeric: tabular-nums; white-space: nowrap; } .num small { display: block; color: var(--soft); }
 .base td, .base .num { color: var(--soft); } .band { stroke-width: 2; stroke: var(--soft); }
 .mean { fill: var(--soft); } .line { stroke: var(--soft); stroke-dasharray: 3 3; }
+@media (max-width: 40rem) { body { padding: 1rem; } .sample { width: 5.4rem; } .group > div { gap: .6rem .4rem; }
+  .sample img { width: 76px; height: 76px; } .group { gap: .3rem; } .sample.first { padding-right: .2rem; } }
 .query { fill: var(--back); stroke: var(--c1); stroke-width: 1.5; } .number { font-weight: 600; }
 dl { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: 1rem 0; } dd { margin: 0; overflow-wrap: anywhere; }
 dt { color: var(--soft); font-size: .85rem; } .plain td { white-space: nowrap; }
