@@ -43,6 +43,8 @@ class Drawn(Samples):
         return f"<{index}>"
 
     def describe(self, index: int) -> dict[str, str]:
+        if self.fault == "mute":
+            raise ZeroDivisionError("no words")
         return {"size": str(index * 2), "</td>": "&"}
 
     def pictures(self, batch: Batch) -> list[Tensor] | None:
@@ -178,14 +180,18 @@ def test_samples_without_pictures_are_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
-    [("raises", "the reader Drawn of test_report_samples fails to draw"), ("few", "the reader drew 1 of 30 samples")],
+    [
+        ("mute", "Samples are not described: ZeroDivisionError: no words"),
+        ("raises", "the reader Drawn of test_report_samples fails to draw"),
+        ("few", "the reader drew 1 of 30 samples"),
+    ],
 )
 def test_a_plugin_that_fails_to_draw_costs_its_pictures(tmp_path: Path, fault: str, sentence: str) -> None:
     vectors = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
     tree = shown(tmp_path, draw(source(Drawn(vectors, noise(30), fault)), 5, 0))
     assert sentence in tree.text
     assert len(list(tree.every("circle", "dot"))) == 30
-    assert not list(tree.every("img"))
+    assert bool(list(tree.every("img"))) == (fault == "mute")
 
 
 # --- how large

@@ -11,7 +11,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Encoder, Reader, View
 from unlabeled.data.batches import held_out
 from unlabeled.embedding import embed
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, one_line
 from unlabeled.pictures import Picture, drawn, small
 from unlabeled.plugins import Registry
 from unlabeled.report.runs import Shown
@@ -94,11 +94,15 @@ def look(source: Source, numbers: Tensor) -> Samples:
     instances = made.instances[:MOST]
     if len(made.instances) != len(made.indices):
         names = [f"instance {number}" for number in range(len(instances))]
-        return Samples(instances, None, names, [{}] * len(names), None)
+        return Samples(instances, None, names, [], None)
     indices = made.indices.tolist()
     if pictures is not None and len(pictures) != len(indices):
         said.append(f"No pictures: the reader drew {len(pictures)} of {len(indices)} samples.")
         pictures = None
     names = [source.reader.name(index) for index in indices]
-    fields = [source.reader.describe(index) for index in indices]
+    fields: list[Mapping[str, str]] = []
+    try:
+        fields = [source.reader.describe(index) for index in indices]
+    except Exception as error:  # whatever a plugin does wrong
+        said.append(f"Samples are not described: {type(error).__name__}: {one_line(error)}.")
     return Samples(instances, indices, names, fields, pictures, said)

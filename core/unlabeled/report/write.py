@@ -17,6 +17,8 @@ from unlabeled.report.samples import Source
 from unlabeled.saved import describe
 from unlabeled.training.folder import RunFolder
 
+__all__ = ["report"]
+
 MOST_RUNS = COLOURS * len(DASHES)
 LAYOUTS = ("pca", "umap", "both")
 UNTOLD = "the report was written without one"
