@@ -28,6 +28,12 @@ class Node(dict[str, Any]):
                     yield one
                 yield from one.every(tag, class_)
 
+    def all(self) -> Iterator[Node]:
+        for one in self.inside:
+            if isinstance(one, Node):
+                yield one
+                yield from one.all()
+
     @property
     def text(self) -> str:
         return "".join(one if isinstance(one, str) else one.text for one in self.inside)

@@ -76,5 +76,5 @@ def _name(result: Result) -> str:
     """A question's file: the runs are part of it where they are several, which share their numbers."""
     question = {**result.asked, "runs": [str(Path(run).resolve()) for run in result.runs[1:] and result.runs]}
     number = hashlib.blake2b(json.dumps(question, sort_keys=True).encode(), digest_size=4).hexdigest()
-    label = re.sub(r"[^\w]+", "_", result.label or "none")[:40]
-    return f"{result.protocol}-{label}-{number}.json"
+    names = [re.sub(r"\W+", "_", one)[:40] for one in (result.protocol, result.label or "none")]
+    return f"{'-'.join(names)}-{number}.json"

@@ -53,7 +53,7 @@ img { display: block; image-rendering: pixelated; } .sample img { width: 88px; h
 .sample { width: 7.6rem; font-size: .78rem; line-height: 1.3; } .sample span { display: block; color: var(--soft); }
 .sample.first { padding-right: .8rem; border-right: 1px solid var(--line); } .rows tr.first td { font-weight: 600; }
 .rows tbody + tbody tr:first-child td { border-top: 2px solid var(--soft); } .rows td { max-width: 14rem; }
-.num { font-variant-numeric: tabular-nums; white-space: nowrap; } .num small { display: block; color: var(--soft); }
+.num { font-feature-settings: "tnum"; white-space: nowrap; } .num small { display: block; color: var(--soft); }
 .base td, .base .num { color: var(--soft); } .band { stroke-width: 2; stroke: var(--soft); }
 .mean { fill: var(--soft); } .line { stroke: var(--soft); stroke-dasharray: 3 3; }
 @media (max-width: 40rem) { body { padding: 1rem; } .sample { width: 5.4rem; } .group > div { gap: .6rem .4rem; }
