@@ -51,6 +51,11 @@ def test_the_commonest_classes_have_a_colour() -> None:
     assert list(few.texts) == ["0", "11"]
 
 
+@pytest.mark.parametrize(("spec", "name"), [("cell type", "cell type"), ("{digit}_*", "label"), ("a.csv:age", "label")])
+def test_a_label_by_a_pattern_is_called_label(spec: str, name: str) -> None:
+    assert Labels(spec, ["a"]).name == name
+
+
 def test_every_colour_is_there_and_another() -> None:
     import re
 

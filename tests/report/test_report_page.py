@@ -92,7 +92,7 @@ def test_a_page_with_all_parts_needs_no_network(whole: str) -> None:
 def test_names_labels_and_cells_of_samples_are_text(whole: str) -> None:
     pictures, rows = (Reader("<!doctype html>\n" + text).open[0] for text in whole.split("<!doctype html>\n")[1:])
     dot = next(pictures.every("circle", "dot"))
-    assert dot["data-text"].splitlines() == [f"{NASTY} 0", f"{NASTY}: {NASTY}", f"{NASTY}: {NASTY}"]
+    assert dot["data-text"].splitlines() == [f"{NASTY} 0", f"label: {NASTY}", f"{NASTY}: {NASTY}"]
     assert dot.text == f"{NASTY} 0"
     assert any(NASTY in item.text for ul in pictures.every("ul", "legend") for item in ul.every("li"))
     assert any(NASTY in card.text for card in pictures.every("div", "sample"))

@@ -127,7 +127,7 @@ def test_neighbours_of_a_map_made_by_hand() -> None:
     assert all(place not in row for place, row in enumerate(found.every))
 
 
-def test_duplicates_have_one_content_and_near_ones_one_picture(tmp_path: Path) -> None:
+def test_duplicates_have_one_content_and_near_ones_one_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = noise(30)
     vectors = torch.randn(30, 8, generator=torch.Generator().manual_seed(1))
 
@@ -145,6 +145,11 @@ def test_duplicates_have_one_content_and_near_ones_one_picture(tmp_path: Path) -
     tree = shown(tmp_path, found)
     assert "the same content" in tree.text
     assert "nearly the same picture" in tree.text
+    monkeypatch.setattr(Same, "together", True)
+    whole = draw(source(Same(vectors, pictures)), 5, 0)
+    assert whole.twins is None
+    assert "Duplicates" not in shown(tmp_path / "whole", whole).text
+    monkeypatch.undo()
     pictures[12] = (pictures[7] + (ALIKE + 2) / 255).clamp(max=1)
     assert [one.pair for one in draw(source(Same(vectors, pictures)), 5, 0).twins] == [(3, 9)]
     vectors[9] = vectors[3] * 0.5 + 1

@@ -84,7 +84,7 @@ def _said(found: Map) -> list[str]:
     if shared:
         share, chance = shared
         said.append(
-            f"Of the {NEIGHBOURS} nearest neighbours of all samples {share:.0%} have the sample's {labels.spec}; "
+            f"Of the {NEIGHBOURS} nearest neighbours of all samples {share:.0%} have the sample's {labels.name}; "
             f"by chance {chance:.0%}."
         )
     return said
@@ -123,6 +123,8 @@ def _apart(album: Album) -> list[Element | None]:
 def _twins(album: Album) -> list[Element | None]:
     head = node("h3", "Duplicates")
     found = album.found.twins
+    if found is None:
+        return []
     if not found:
         return [head, node("p", "None among these samples.", class_="soft")]
     kinds = ["the same content" if one.exact else "nearly the same picture" for one in found]
@@ -167,7 +169,7 @@ def _rows(album: Album, groups: Sequence[Group], notes: Sequence[str], measure: 
     found = album.found
     names = list(dict.fromkeys(name for group in groups for one, _ in group for name in _fields(found, one)))
     names = names[:MOST_FIELDS]
-    label = [found.labels.spec] if found.labels else []
+    label = [found.labels.name] if found.labels else []
     head = ["", "sample", measure, *label, *names]
     made = table(head, [], class_="rows")
     inside = made[0]
@@ -194,7 +196,7 @@ def _fields(found: Map, place: int) -> dict[str, str]:
 
 
 def _label(found: Map, place: int) -> str:
-    return f"{found.labels.spec} {found.labels.texts[place] or 'none'}" if found.labels else ""
+    return f"{found.labels.name} {found.labels.texts[place] or 'none'}" if found.labels else ""
 
 
 def _beginning(names: Sequence[str]) -> str:

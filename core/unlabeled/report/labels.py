@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Labels:
         if not any(made.texts):
             raise Unanswered(f"no sample on the map has a label {spec!r}; name another, or other samples with --data")
         return made
+
+    @property
+    def name(self) -> str:
+        """A word for it: what was asked for, where that is one, and not a pattern or a file."""
+        return self.spec if re.fullmatch(r"[\w -]+", self.spec) else "label"
 
     def colour(self, place: int) -> int:
         """Number of a sample's colour, OTHER or NONE; of classes alone."""

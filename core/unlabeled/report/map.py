@@ -54,7 +54,7 @@ class Map:
     near: Sequence[tuple[int, Sequence[tuple[int, float]]]]  # sample -> (neighbour, cosine similarity), nearest first
     every: Sequence[Sequence[int]]  # [n, k] the nearest of every sample
     apart: Sequence[tuple[int, float]] = ()  # samples furthest from their nearest, with the mean cosine distance
-    twins: Sequence[Twins] = ()
+    twins: Sequence[Twins] | None = ()  # None: not looked for, since samples do not stand alone
     twins_more: int = 0  # found and not shown
     fields: Sequence[Mapping[str, str]] = ()  # n, or none
     pictures: Sequence[Picture] | None = None  # n
@@ -149,10 +149,10 @@ def _umap(unit: Tensor) -> Layout:
     return Layout("UMAP", points.tolist(), ("UMAP 1, without a unit", "UMAP 2, without a unit"))
 
 
-def _twins(found: Samples, reader: Reader) -> tuple[list[Twins], int]:
+def _twins(found: Samples, reader: Reader) -> tuple[list[Twins] | None, int]:
     """Pairs of one embedding and one content, the nearest first, and how many more there are."""
     if found.numbers is None or reader.together:
-        return [], 0
+        return None, 0
     x = found.instances.double()
     cosine = _cosines(torch.nn.functional.normalize(x - x.mean(0), dim=-1)).triu(1)
     values, flat = cosine.flatten().topk(min(MOST_PAIRS, cosine.numel()))

@@ -68,7 +68,7 @@ def about(found: Map, place: int) -> list[str]:
     """Lines on a sample: its name, its label, what the reader describes."""
     lines = [_line(found.names[place])]
     if found.labels:
-        lines.append(_line(f"{found.labels.spec}: {found.labels.texts[place] or 'none'}"))
+        lines.append(_line(f"{found.labels.name}: {found.labels.texts[place] or 'none'}"))
     fields = found.fields[place] if found.fields else {}
     return lines + [_line(f"{name}: {text}") for name, text in list(fields.items())[:MOST_FIELDS]]
 
@@ -113,7 +113,7 @@ def _ramp_legend(labels: Labels) -> Element:
     colours = ", ".join(ramp(share / 10) for share in range(11))
     bar = node("span", class_="ramp", style=f"background: linear-gradient(90deg, {colours})", aria_hidden="true")
     known = sum(value == value for value in labels.values or ())
-    ends = node("li", f"{labels.spec}: up to {number(low)} ", bar, f" {number(high)} and more ({known:,})")
+    ends = node("li", f"{labels.name}: up to {number(low)} ", bar, f" {number(high)} and more ({known:,})")
     without = len(labels.texts) - known
     none = (
         node("li", node("span", class_="key none"), f" no label ({without:,})", data_class="none") if without else None
