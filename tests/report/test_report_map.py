@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree.ElementTree import tostring
 
 import numpy as np
 import pytest
 import torch
 
-from pages import figures, made, opened
+from pages import Reader, figures, made, opened, scale
 from unlabeled.errors import UserError
-from unlabeled.report.map import of_instances
+from unlabeled.report.map import Layout, of_instances
 from unlabeled.report.runs import read
 from unlabeled.report.samples import Source
+from unlabeled.report.scatter import scatter
 from unlabeled.report.write import report, write_at_end
 from unlabeled.training.folder import RunFolder
 
@@ -184,3 +187,20 @@ def test_what_is_asked_of_the_map_needs_one(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.csv does not exist"):
         report([run], tmp_path / "page.html", data="nowhere.csv")
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("stretch", [(1.0, 1.0), (20.0, 1.0), (1.0, 0.0), (1.0, 3.0)])
+def test_dots_lie_where_the_axes_say_and_at_one_scale(stretch: tuple[float, float]) -> None:
+    points = np.random.default_rng(0).normal(size=(50, 2)) * stretch
+    layout = Layout("a", points.tolist(), ("x", "y"))
+    found = replace(of_instances(torch.randn(50, 3), list(map(str, range(50)))), layouts=[layout])
+    svg = Reader(tostring(scatter(found, layout, None, numbered=True), encoding="unicode")).open[0]
+    (a, b), (c, d) = scale(svg, "x"), scale(svg, "y")
+    assert b == pytest.approx(-d, rel=0.02), "as far across as up"
+    dots = [(float(dot["cx"]), float(dot["cy"])) for dot in svg.every("circle", "dot")]
+    read = [(a + b * x, c + d * y) for x, y in dots]
+    assert np.array(read) == pytest.approx(points, abs=0.02 * np.ptp(points))
+    _, _, width, height = map(float, next(svg.every("svg"))["viewbox"].split())
+    assert all(0 < x < width and 0 < y < height - 30 for x, y in dots)
+    numbers = [(float(one["cx"]), float(one["cy"])) for one in svg.every("circle", "query")]
+    assert numbers == [dots[query] for query, _ in found.near]

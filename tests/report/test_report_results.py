@@ -133,6 +133,7 @@ def test_a_result_over_several_runs_gives_each_its_own_values(tmp_path: Path) ->
     page = opened(report(runs, tmp_path / "page.html"))
     assert cells(page)[:2] == [["a", said([0.8, 0.9])], ["b", said([0.1, 0.2])]], "without the interval of both"
     keep(result(runs[1:], rows([0.6, 0.7])))
+    assert len(read_kept(runs[1])[0]) == 2, "another question, which writes over no answer"
     again = cells(opened(report(runs, tmp_path / "page.html")))
     assert again[1] == ["b", said([0.6, 0.7], "[0.710, 0.930]")], "asked alone is the better answer"
     alone = opened(report(runs[:1])).text
