@@ -52,6 +52,8 @@ class Training:
         log_every: steps between lines of metrics.jsonl.
         health_every: steps between looks at held-out embeddings; none: twenty in a run.
         health_samples: how many samples are held out for them; at most a tenth of the data.
+        watch: a label to watch by neighbours among labelled samples; weights never learn of it.
+        watch_samples: how many labelled samples at most.
         checkpoint_every: steps between checkpoints; none: ten in a run.
         keep_checkpoints: how many of the last checkpoints stay.
         on_collapse: warn, or stop the run.
@@ -84,6 +86,8 @@ class Training:
     log_every: int = 20
     health_every: int | None = None
     health_samples: int = 256
+    watch: str | None = None
+    watch_samples: int = 512
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     on_collapse: Literal["warn", "stop"] = "warn"
@@ -112,7 +116,9 @@ class Training:
             raise UserError(f"anneal is a share of the run, from 0 to 1, not {self.anneal}")
 
 
-FREE_ON_RESUME = frozenset({"workers", "device", "log_every", "keep_checkpoints", "on_collapse", "tensorboard"})
+FREE_ON_RESUME = frozenset(
+    {"workers", "device", "log_every", "keep_checkpoints", "on_collapse", "tensorboard", "watch", "watch_samples"}
+)
 """What may change when a run goes on. The results do not depend on it (log_every only shapes the log)."""
 
 FREE_TO_LENGTHEN = frozenset({"steps", "epochs", "anneal"})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, Tokens, View, to_device
-from unlabeled.data.batches import Broken, try_batch
+from unlabeled.data.batches import Broken, Portable, try_batch
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
+from unlabeled.masking import per_sample
 from unlabeled.plugins import Registry
 from unlabeled.randomness import Draws
 
@@ -33,33 +35,68 @@ def whole_batches(
     reader: Reader, view: View, registry: Registry, indices: Tensor, batch_size: int
 ) -> Iterator[tuple[Tensor, Batch, list[Broken]]]:
     """Undisturbed batches of the samples, without the broken ones, which come beside them."""
-    for part in indices.split(batch_size):
-        broken: list[Broken] = []
-        draws = Draws(part)
+    wholes = Wholes(reader, view, registry, indices.split(batch_size))
+    for number in range(len(wholes)):
+        numbers, batch, broken = wholes[number]
+        if batch or broken:
+            yield numbers, batch, broken
+
+
+@dataclass(frozen=True)
+class Wholes(Portable, Dataset[tuple[Tensor, Batch, list[Broken]]]):
+    """Undisturbed batches by number: the samples that could be read, a batch of them (empty without any), the rest."""
+
+    reader: Reader
+    view: View
+    registry: Registry
+    parts: Sequence[Tensor]  # int64, samples of each batch
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Batch, list[Broken]]:
+        part, broken = self.parts[number], list[Broken]()
         batch: Batch | None = None
-        if type(view).sample is View.sample:
-            batch = try_batch(reader, part)
+        if type(self.view).sample is View.sample:
+            batch = try_batch(self.reader, part)
         if batch is None:
             good, samples = [], []
             for index in part.tolist():
                 try:
-                    samples.append(view.sample(reader[index], WHOLE, Draws(torch.tensor([index]))))
+                    samples.append(self.view.sample(self.reader[index], WHOLE, Draws(torch.tensor([index]))))
                     good.append(index)
                 except Exception as error:  # whatever a decoder raises for a damaged file
-                    broken.append(Broken.of(reader, index, error))
-            part, draws = torch.tensor(good, dtype=torch.int64), Draws(torch.tensor(good, dtype=torch.int64))
-            batch = collate(samples, registry) if samples else None
-        if batch is not None:
-            yield part, view.batch(batch, WHOLE, draws), broken
-        elif broken:
-            yield part, {}, broken
+                    broken.append(Broken.of(self.reader, index, error))
+            part = torch.tensor(good, dtype=torch.int64)
+            batch = collate(samples, self.registry) if samples else None
+        return part, {} if batch is None else self.view.batch(batch, WHOLE, Draws(part)), broken
 
 
 @torch.no_grad()
 def encode(encoder: Encoder, batch: Batch, device: torch.device) -> Tensor:
     """Instances [M, D] float32 of one undisturbed batch."""
-    encoded: Encoded = encoder(encoder.tokenize(to_device(batch, device)))
+    return instances_of(encoder, encoder.tokenize(to_device(batch, device)))
+
+
+def instances_of(encoder: Encoder, tokens: Tokens) -> Tensor:
+    """Instances [M, D] float32."""
+    encoded: Encoded = encoder(tokens)
     return encoded.instances.float()
+
+
+def tokens_of(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+    """Valid tokens [T, D] float32, sample by sample; how many are each sample's [samples]; coordinates [T, P].
+
+    Raises:
+        UserError: the encoder has none.
+    """
+    encoded: Encoded = encoder(tokens)
+    if encoded.tokens is None or not encoder.has_tokens:
+        raise UserError(f"{type(encoder).__name__} has no tokens; embed instances")
+    owner, count = per_sample(tokens)
+    valid = tokens.valid.flatten()
+    order = owner.flatten()[valid].argsort(stable=True)
+    return encoded.tokens.flatten(0, 1)[valid][order].float(), count, tokens.coords.flatten(0, 1)[valid][order]
 
 
 def embed(

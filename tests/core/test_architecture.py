@@ -20,6 +20,7 @@ DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-depe
     "all",
     "dev",
     "report",
+    "store",
     "tensorboard",
     "bench",
 }
@@ -58,7 +59,7 @@ LEVELS: dict[str, int] = {
     "data": 7,
     "embedding": 8,
     "saved": 8,
-    "embedding_files": 9,
+    "stored": 9,
     "evaluation": 9,
     "training.checkpoint": 3,
     "training.health": 3,

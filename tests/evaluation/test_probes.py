@@ -36,7 +36,7 @@ def test_both_probes_find_what_is_there_and_nothing_where_there_is_nothing() -> 
 
 
 def test_knn_is_its_formula() -> None:
-    """Against loops: cosine similarity of standardised rows, the 5 nearest, exp(s/τ) votes; chunks change nothing."""
+    """Against loops: cosine similarity of standardised rows, the 5 nearest, exp(s/τ) votes."""
     train, labels = blobs(60, 3, apart=1.0)
     test, truth = blobs(40, 4, apart=1.0)
     mean, deviation = train.mean(0), train.std(0)
@@ -51,7 +51,6 @@ def test_knn_is_its_formula() -> None:
         right += int(np.argmax(votes) == label)
     split = Split(train, labels, test, truth)
     assert knn_probe(split, k=5)["accuracy"] == pytest.approx(right / 40)
-    assert knn_probe(split, k=5, chunk=7) == knn_probe(split, k=5)
     assert knn_probe(split, k=1000)["accuracy"] > 0.3, "more neighbours than rows are all rows"
 
 

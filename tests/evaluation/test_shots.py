@@ -213,7 +213,7 @@ def test_strength_is_chosen_inside_the_rows(monkeypatch: pytest.MonkeyPatch) -> 
     assert scored.pop() == set(range(100, 140)), "test rows are seen once, at the end"
     assert len(fitted) == len(scored) == 4 * 5
     assert all(not fit & other and fit | other == set(range(40)) for fit, other in zip(fitted, scored, strict=True))
-    assert set().union(*scored[:5]) == set(range(40))
+    assert set().union(*scored[::4]) == set(range(40))
 
 
 @pytest.mark.parametrize("counts", [[1, 1], [1, 9], [2, 2], [3, 1, 1], [1, 5, 30]])

@@ -46,7 +46,10 @@ def test_healthy_runs_raise_no_alarm_and_learn(method: str, tmp_path: Path) -> N
         assert losses[-1] < losses[0]
     health = [line for line in lines if "health/rank" in line]
     assert [line["step"] for line in health][:2] == [0, 3]
-    assert set(health[0]) == {"step", "health/std", "health/rank", "health/dead"}
+    short = {"step", "health/std", "health/rank", "health/dead", "health/uniformity"}
+    assert all(short <= set(line) <= short | {"health/alignment"} for line in health)
+    assert "health/alignment" in health[0]
+    assert "health/alignment" in health[-1]
 
 
 def test_simsiam_without_its_stop_gradient_collapses_and_is_called_out(tmp_path: Path) -> None:

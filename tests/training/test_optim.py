@@ -139,7 +139,7 @@ def test_compiled_encoders_train_as_plain_ones(tmp_path: Path) -> None:
     for name, compiled in (("plain", False), ("compiled", True)):
         pretrain("toy", "digits", "simclr", out=tmp_path / name, compile=compiled, **small)
     for plain, compiled in zip(metrics(tmp_path / "plain"), metrics(tmp_path / "compiled"), strict=True):
-        assert plain == pytest.approx(compiled, rel=1e-3)
+        assert plain == pytest.approx(compiled, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize(

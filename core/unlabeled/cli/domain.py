@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unlabeled.cli.embedding import embed
 from unlabeled.cli.evaluation import evaluate, same_domain
 from unlabeled.cli.flags import (
     COMPOSE,
@@ -212,7 +213,7 @@ def _fresh(domain: str, method: str) -> str:
     return f"runs/{domain}-{method}-{number}"
 
 
-# ---- inspect, embed, evaluate
+# ---- inspect
 
 
 def inspect(registry: Registry, arguments: Sequence[str]) -> int:
@@ -261,36 +262,3 @@ def _try_reading(reader: Reader, most: int) -> list[tuple[str, str]]:
         except Exception as error:  # that is what inspect is for
             broken.append((reader.name(index), f"{type(error).__name__}: {error}"))
     return broken
-
-
-def embed(registry: Registry, arguments: Sequence[str]) -> int:
-    """Write a row of numbers for every sample of DATA: RUN DATA -o FILE."""
-    parser = Parser(f"{registry.domain} embed", "Write a row of numbers for every sample of DATA.")
-    parser.add_argument("run", help="a run's folder, or its encoder folder")
-    parser.add_argument("data", help="files to embed")
-    parser.add_argument("-o", "--output", required=True, help="FILE.parquet, .csv, .npz or .npy")
-    parser.add_argument("--batch_size", type=int, help="samples at once (default: what suits their size)")
-    parser.add_argument("--device", default="auto")
-    flags = parser.read(normalise(arguments))
-    from unlabeled.embedding import embed as make
-    from unlabeled.embedding_files import write
-    from unlabeled.saved import describe, load
-    from unlabeled.training.distributed import pick_device
-
-    saved = describe(flags.run)
-    same_domain(registry, saved.domain, flags.run)
-    reader = saved.make_reader(flags.data)
-    made = make(
-        load(flags.run),
-        reader,
-        saved.make_view(),
-        saved.registry,
-        batch_size=flags.batch_size,
-        device=pick_device(flags.device),
-    )
-    write(Path(flags.output), made, reader)
-    count, width = made.instances.shape
-    print(f"{count:,} samples × {width} numbers in {flags.output}")
-    for item in made.broken[:20]:
-        print(f"broken, left out: {item.name}: {item.reason}")
-    return 0

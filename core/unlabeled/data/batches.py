@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from unlabeled.plugins import Registry
 from unlabeled.randomness import Draws, sample_keys
 
 __all__ = ["Broken"]
+
+Item = TypeVar("Item")
 
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
@@ -106,8 +108,22 @@ class Order:
         return epoch, self._epochs[epoch][start : start + local]
 
 
+class Portable:
+    """A data set with a registry, which holds modules: a worker finds its own."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "registry": self.__dict__["registry"].domain}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        from unlabeled import plugins
+
+        domain = state["registry"]
+        state["registry"] = plugins.load(domain) if isinstance(domain, str) else plugins.core()
+        self.__dict__.update(state)
+
+
 @dataclass(frozen=True)
-class Batches(Dataset[Step]):
+class Batches(Portable, Dataset[Step]):
     """Micro-batch n of a run, read and viewed."""
 
     reader: Reader
@@ -123,16 +139,6 @@ class Batches(Dataset[Step]):
         keys = sample_keys(self.order.seed, epoch, indices)
         step = read_views(self.reader, self.view, self.kinds, indices, keys, self.order.samples, self.registry)
         return step if self.on_device else finish(step, self.view, self.transform)
-
-    def __getstate__(self) -> dict[str, object]:  # a registry holds modules; a worker finds its own
-        return {**self.__dict__, "registry": self.registry.domain}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        from unlabeled import plugins
-
-        domain = state["registry"]
-        state["registry"] = plugins.load(domain) if isinstance(domain, str) else plugins.core()
-        self.__dict__.update(state)
 
 
 def view_keys(keys: Tensor, kind: Kind, count: int) -> Tensor:
@@ -230,8 +236,8 @@ class _Span(Sequence[int]):
         return iter(self._range)
 
 
-def loader(batches: Dataset[Step], start: int, stop: int, workers: int, pin: bool) -> DataLoader[Step]:
-    """Micro-batches start … stop in order, fetched ahead by worker processes."""
+def loader(batches: Dataset[Item], start: int, stop: int, workers: int, pin: bool) -> DataLoader[Item]:
+    """Items (micro-batches, mostly) start … stop in order, fetched ahead by worker processes."""
     return DataLoader(
         batches,
         batch_size=None,

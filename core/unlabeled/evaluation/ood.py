@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from unlabeled.evaluation.metrics import Floats, Metrics, auc, fpr_at
+from unlabeled.evaluation.nearest import nearest, unit
 from unlabeled.evaluation.probes import Features, Split
 
 NEIGHBOUR = 10
-AT_ONCE = 8_000_000  # similarities in memory
 
 
 def mahalanobis(split: Split, seed: int) -> Metrics:
@@ -42,13 +42,11 @@ def mahalanobis(split: Split, seed: int) -> Metrics:
 
 def neighbour(split: Split, seed: int) -> Metrics:
     """By cosine distance to the tenth nearest training sample (arXiv 2204.06507)."""
-    train = torch.nn.functional.normalize(torch.from_numpy(split.train), dim=-1)
+    train = unit(torch.from_numpy(split.train))
     k = min(NEIGHBOUR, len(train))
 
     def distance(x: Features) -> Floats:
-        queries = torch.nn.functional.normalize(torch.from_numpy(x), dim=-1)
-        parts = queries.split(max(1, AT_ONCE // len(train)))
-        kth: Floats = torch.cat([-(part @ train.T).topk(k, 1).values[:, -1] for part in parts]).double().numpy()
+        kth: Floats = -nearest(unit(torch.from_numpy(x)), train, k)[0][:, -1].double().numpy()
         return kth
 
     return _metrics(split, distance)

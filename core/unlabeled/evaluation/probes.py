@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unlabeled.evaluation.metrics import Floats, Metrics, auc, mean_of, points, r2
+from unlabeled.evaluation.nearest import nearest, unit
 
 __all__ = ["Split", "linear_probe"]
 
@@ -56,9 +59,9 @@ def linear_probe(split: Split, seed: int) -> dict[str, float]:
     return points(linear(split, seed), len(split.test))
 
 
-def knn_probe(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> dict[str, float]:
+def knn_probe(split: Split, k: int = 20, temperature: float = 0.07) -> dict[str, float]:
     """accuracy, or r2 for numbers, of `knn`."""
-    return points(knn(split, k, temperature, chunk), len(split.test))
+    return points(knn(split, k, temperature), len(split.test))
 
 
 def linear(split: Split, seed: int) -> Metrics:
@@ -73,22 +76,30 @@ def best_linear(split: Split, seed: int) -> Any:
     """The model of scikit-learn whose strength is best on inner folds of the training rows, fitted on all of them."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    turns = folds(split.train_labels, seed, split.regression)
+    x, labels = split.train, split.train_labels
 
-    def fit(strength: float, rows: Any) -> Any:
-        if split.regression:
-            model = Ridge(alpha=1 / strength)
-        else:
-            model = LogisticRegression(C=strength, max_iter=500)
+    def fit(model: Any, strength: float, rows: Any) -> Any:
+        model.set_params(**({"alpha": 1 / strength} if split.regression else {"C": strength}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lbfgs at its limit: the probe's strength is what validation chooses
-            return model.fit(split.train[rows], split.train_labels[rows])
+            return model.fit(x[rows], labels[rows])
 
-    def score(strength: float) -> float:
-        scores = [fit(strength, fold).score(split.train[other], split.train_labels[other]) for fold, other in turns]
-        return float(np.mean(scores))
+    def new() -> Any:
+        return Ridge() if split.regression else LogisticRegression(max_iter=500, warm_start=True)
 
-    return fit(max(PENALTIES, key=score) if turns else PENALTIES[0], slice(None))
+    turns = folds(labels, seed, split.regression)
+    if not turns:
+        return fit(new(), PENALTIES[0], slice(None))
+    scores = dict.fromkeys(PENALTIES, 0.0)
+    tried: dict[float, Any] = {}
+    for rows, other in turns:
+        model = new()
+        for strength in sorted(PENALTIES):  # each starts where the stronger regularisation before it ended
+            scores[strength] += fit(model, strength, rows).score(x[other], labels[other])
+            tried[strength] = copy(model)
+    best = max(PENALTIES, key=scores.__getitem__)
+    near = len(turns) == 1 and not split.regression and len(tried[best].classes_) == len(np.unique(labels))
+    return fit(tried[best] if near else new(), best, slice(None))  # with many rows, from where four fifths of them led
 
 
 def linear_map(x: Features, labels: Labels, outputs: int, seed: int) -> tuple[Floats, Floats]:
@@ -124,23 +135,35 @@ def judged(truth: Labels, guess: Labels, margin: Floats | None) -> Metrics:
     return metrics
 
 
-def knn(split: Split, k: int = 20, temperature: float = 0.07, chunk: int = 2048) -> Metrics:
+def knn(split: Split, k: int = 20, temperature: float = 0.07) -> Metrics:
     """Votes of the k most similar training rows by cosine, weighted by exp(similarity/τ) (arXiv 1805.01978)."""
     split = standardised(split)
-    train = torch.nn.functional.normalize(torch.from_numpy(split.train), dim=-1)
-    test = torch.nn.functional.normalize(torch.from_numpy(split.test), dim=-1)
-    labels = torch.from_numpy(split.train_labels)
-    k = min(k, len(train))
-    guesses = []
-    for rows in test.split(chunk):  # the whole similarity matrix may not fit
-        similarity, nearest = (rows @ train.T).topk(k, dim=1)
-        weight = (similarity / temperature).softmax(1)
-        if split.regression:
-            guesses.append((weight.double() * labels[nearest]).sum(1))
-        else:
-            votes = torch.zeros(len(rows), int(labels.max()) + 1)
-            guesses.append(votes.scatter_add_(1, labels[nearest], weight).argmax(1))
-    return judged(split.test_labels, torch.cat(guesses).numpy(), None)
+    train, test = (unit(torch.from_numpy(x)) for x in (split.train, split.test))
+    return judged(split.test_labels, votes(test, train, split.train_labels, min(k, len(train)), temperature), None)
+
+
+def votes(
+    queries: Tensor, keys: Tensor, labels: Labels, k: int, temperature: float = 0.07, *, itself: bool = False
+) -> Labels:
+    """What the k nearest keys of each query say [q]: the class with most weight, or the weighted mean of numbers.
+
+    Args:
+        queries, keys: [q, D], [n, D] unit rows.
+        labels: class numbers or numbers [n].
+        itself: whether query i is key i, which has no vote.
+    """
+    known = torch.from_numpy(labels)
+    similarity, near = nearest(queries, keys, k + itself)
+    if itself:
+        own = near == torch.arange(len(near))[:, None]
+        own[:, -1] |= ~own.any(1)  # lost among equals: then the last one goes
+        similarity, near = (x[~own].view(len(x), k) for x in (similarity, near))
+    weight = (similarity / temperature).softmax(1)
+    if known.is_floating_point():
+        guess = (weight.double() * known[near]).sum(1)
+    else:
+        guess = torch.zeros(len(queries), int(known.max()) + 1).scatter_add_(1, known[near], weight).argmax(1)
+    return guess.numpy()
 
 
 def folds(labels: Labels, seed: int, regression: bool) -> list[tuple[Labels, Labels]]:

@@ -7,6 +7,7 @@ import torch
 
 from unlabeled.errors import UserError
 from unlabeled.evaluation.metrics import Metrics, mean_of
+from unlabeled.evaluation.nearest import unit
 from unlabeled.evaluation.probes import Features, Labels, Split
 
 RECALLS = (1, 5)
@@ -36,7 +37,7 @@ def ranked(queries: Features, wanted: Labels, gallery: Features, labels: Labels,
     Raises:
         UserError: no query has anything to find.
     """
-    q, g = (torch.nn.functional.normalize(torch.from_numpy(x), dim=-1) for x in (queries, gallery))
+    q, g = (unit(torch.from_numpy(x)) for x in (queries, gallery))
     found = []
     for rows in torch.arange(len(q)).split(max(1, AT_ONCE // len(g))):
         similarity = q[rows] @ g.T

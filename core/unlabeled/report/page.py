@@ -39,6 +39,9 @@ METRICS = {
     "health/std": Metric("Spread of directions", "√width × mean deviation, near 1 at best"),
     "health/rank": Metric("Rank (RankMe)", "directions that embeddings vary along"),
     "health/dead": Metric("Dead dimensions", "share of dimensions that hardly vary"),
+    "health/alignment": Metric("Alignment", "squared distance of two views, from 0 to 4"),
+    "health/uniformity": Metric("Uniformity", "ln of mean closeness, 0 where all samples are one", False),
+    "health/knn accuracy": Metric("Neighbours' vote", "accuracy on labelled samples"),
 }
 
 

@@ -30,6 +30,20 @@ def spread_of(x: Tensor) -> Tensor:
     return deviation * math.sqrt(x.shape[-1])
 
 
+def uniformity_of(x: Tensor) -> float:
+    """ln of the mean over pairs of exp(-2 ‖x - y‖²) of ℓ2-normalised rows (arXiv 2005.10242): 0 where all are one."""
+    if len(x) < 2 or not x.isfinite().all():
+        return math.nan
+    distance = torch.pdist(torch.nn.functional.normalize(x.double(), dim=-1))
+    return float(torch.logsumexp(-2 * distance.square(), 0) - math.log(len(distance)))
+
+
+def alignment_of(x: Tensor, y: Tensor) -> float:
+    """Mean ‖x - y‖² of ℓ2-normalised rows, two views of a sample each (arXiv 2005.10242): 0 where they agree, to 4."""
+    x, y = (torch.nn.functional.normalize(one.double(), dim=-1) for one in (x, y))
+    return float((x - y).square().sum(-1).mean())
+
+
 def measure(embeddings: Tensor) -> dict[str, float]:
     """std, rank and share of dead dimensions of [n, D] embeddings."""
     if not embeddings.isfinite().all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 
 from unlabeled.collectives import batch_mean, rank, world
 from unlabeled.config import Config, total_steps
-from unlabeled.contract import Encoder, Facts, Reader, View, to_device
+from unlabeled.contract import Encoder, Facts, Reader, View
 from unlabeled.data.batches import Batches, Order, Step, close, finish, held_out, loader
 from unlabeled.data.quarantine import Quarantine
-from unlabeled.embedding import Sweep, encode, whole_batches
+from unlabeled.embedding import Sweep
 from unlabeled.errors import UserError
 from unlabeled.lora import merged
 from unlabeled.objective import Objective, class_numbers
@@ -32,10 +33,11 @@ from unlabeled.seen import read_ids, sample_ids
 from unlabeled.training import checkpoint
 from unlabeled.training.distributed import all_ranks, any_rank, wrap
 from unlabeled.training.folder import RunFolder
-from unlabeled.training.health import Alarm, measure
+from unlabeled.training.health import Alarm
 from unlabeled.training.optim import in_steps, make_optimizer, set_rates
 from unlabeled.training.progress import Progress
 from unlabeled.training.signals import Stopper
+from unlabeled.training.watch import Sources, Watch
 
 PATIENCE = 5  # steps in a row whose gradient is not finite, after which a run stops
 
@@ -89,7 +91,11 @@ class Run:
         self._one = torch.ones((), device=device)
         self.quarantine = Quarantine(folder.quarantine, len(reader), self.training.max_broken)
         self.quiet = quiet
-        self._health_batches: list[Any] | None = None
+        share = max(2, self.order.batch_size // world())
+        sources = Sources(reader, view, registry, device, share)
+        watched = (self.training.watch, self.training.watch_samples, self.training.seed)
+        self.watch = Watch.of(sources, self.held_out, *watched)
+        self.watching = 0.0  # seconds
 
     # ---- the loop
 
@@ -99,6 +105,9 @@ class Run:
         board = self._board()
         every_check = self.training.checkpoint_every or max(1, math.ceil(self.steps / 10))
         every_health = self.training.health_every or max(1, math.ceil(self.steps / 20))
+        trained = self.steps * self.order.batch_size * sum(self.objective.kinds().values())
+        self.every_full = every_health * self.watch.every(math.ceil(self.steps / every_health), trained)
+        began = time.perf_counter()
         micro_batches = self._micro_batches()
         with Stopper() as stopper:
             try:
@@ -125,6 +134,7 @@ class Run:
                 progress.close()
                 if board:
                     board.close()
+        progress.say(f"watching took {self.watching / (time.perf_counter() - began):.1%} of the time")
         if rank() == 0:
             self._save_encoder()
             source = Source(self.objective.best_encoder(), self.reader, self.view, self.registry, self.device)
@@ -215,21 +225,20 @@ class Run:
         )
 
     def _look_at_health(self, progress: Progress) -> None:
-        """Embed the held-out samples; every rank does, so that none waits for another."""
-        if self._health_batches is None:
-            parts = whole_batches(
-                self.reader, self.view, self.registry, self.held_out, max(2, self.order.batch_size // world())
-            )
-            self._health_batches = [to_device(batch, self.device) for _, batch, _ in parts if batch]
-        if not self._health_batches:
-            return
+        """Embed the held-out samples; at the run's begin and end, and now and then, look closer."""
+        began = time.perf_counter()
         encoder = self.objective.encoder.eval()
-        health = measure(torch.cat([encode(encoder, batch, self.device) for batch in self._health_batches]).cpu())
+        health = self.watch.short(encoder)
+        closer = self.step in (0, self.steps) or self.step % self.every_full == 0
+        more = self.watch.full(encoder) if health and closer else {}
         self.objective.train()
+        self.watching += time.perf_counter() - began
+        if not health:
+            return
         if rank() == 0:
-            good = {f"health/{name}": value for name, value in health.items() if math.isfinite(value)}
+            good = {f"health/{name}": value for name, value in {**health, **more}.items() if math.isfinite(value)}
             self.folder.log({"step": self.step, **good})
-        self._warn(self.alarm.look(health, self.step), progress)
+        self._warn(self.alarm.look({name: health[name] for name in ("std", "rank", "dead")}, self.step), progress)
 
     def _warn(self, sentence: str | None, progress: Progress) -> None:
         if sentence:
