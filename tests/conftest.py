@@ -21,7 +21,9 @@ TOGETHER = {
     "test_finetune",
     "test_graph_evaluation",
     "test_protocols",
-    "test_report",
+    "test_report_labels",
+    "test_report_map",
+    "test_report_results",
     "test_resume",
     "test_shots",
 }

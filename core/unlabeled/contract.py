@@ -220,8 +220,12 @@ class Reader:
         return None
 
     def pictures(self, batch: Batch) -> Sequence[Tensor] | None:
-        """What samples, or views of them, look like: [H, W] in 0 … 1 each, for contact sheets; None: not drawn."""
+        """What samples, or views of them, look like: [H, W] in 0 … 1 each, for sheets and reports; None: not drawn."""
         return None
+
+    def describe(self, index: int) -> Mapping[str, str]:
+        """What a person may read of a sample, a few fields by name: the cells of a row, the size of a graph."""
+        return {}
 
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: one row per column, series, band or file; every row has the same keys."""

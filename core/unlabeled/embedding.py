@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,11 +108,13 @@ def embed(
     indices: Tensor | None = None,
     batch_size: int | None = None,
     device: torch.device | None = None,
+    see: Callable[[Tensor, Batch], object] | None = None,
 ) -> Embedded:
     """Embed samples (all of them unless `indices` [n] says which), in eval mode; the encoder's mode is restored.
 
     Args:
         batch_size: samples at once; None: as many as the reader says.
+        see: is shown the numbers [B] and the undisturbed batch of what is embedded.
 
     Raises:
         UserError: not one sample could be read.
@@ -129,6 +131,8 @@ def embed(
         if batch:
             kept.append(numbers)
             parts.append(encode(encoder, batch, device).cpu())
+            if see:
+                see(numbers, batch)
     encoder.train(was_training)
     if not parts:
         raise UserError("not one sample could be read" + (f"; the first: {broken[0].reason}" if broken else ""))

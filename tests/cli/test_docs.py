@@ -78,8 +78,9 @@ def test_the_readme_names_every_family_and_file_of_a_run(folder: Path) -> None:
         assert (Path(__file__).parents[2] / link).exists(), link
 
 
-def test_the_page_on_evaluation_runs(folder: Path) -> None:
-    page = (ROOT / "docs" / "evaluation.md").read_text()
+@pytest.mark.parametrize("name", ["evaluation", "report"])
+def test_the_pages_on_evaluation_and_reports_run(folder: Path, name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text()
     lines = [line.partition("#")[0] for block in blocks("sh", page) for line in block.splitlines()]
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0, line

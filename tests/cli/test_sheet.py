@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from unlabeled import plugins
-from unlabeled.cli.sheet import GAP, GREY, png, write_sheet
+from unlabeled.cli.sheet import GAP, GREY, write_sheet
 from unlabeled.errors import UserError
+from unlabeled.pictures import png
 
 PIL = pytest.importorskip("PIL.Image")
 

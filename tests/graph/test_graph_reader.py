@@ -225,3 +225,17 @@ def test_nci1_is_what_it_is_known_to_be(nci1: Path) -> None:
     assert len(reader) == 4110
     assert reader.x.shape == (122747, 37)
     assert np.bincount(reader.labels("label")).tolist() == [2053, 2057]
+
+
+def test_nodes_are_described_by_their_edges_and_graphs_by_their_size(tmp_path: Path) -> None:
+    edges = [(0, 1), (0, 2), (2, 3), *((4, other) for other in range(5, 13)), (0, 4)]
+    (tmp_path / "edges.csv").write_text("source,target\n" + "".join(f"{a},{b}\n" for a, b in edges))
+    whole = open_graphs(str(tmp_path / "edges.csv"))
+    sampled = open_graphs(str(tmp_path / "edges.csv"), whole=2)
+    assert [whole.facts["storage"], sampled.facts["storage"]] == ["whole", "sampled"]
+    for reader in (whole, sampled):
+        at = {reader.name(index): reader.describe(index) for index in range(len(reader))}
+        assert at["0"] == {"edges": "3", "next to": "1, 2, 4"}
+        assert at["3"] == {"edges": "1", "next to": "2"}
+        assert at["4"]["edges"] == "9"
+        assert at["4"]["next to"].endswith(", 3 more")

@@ -31,19 +31,23 @@ def test_patients_stay_in_their_files(
 ) -> None:
     pixels = voxels.transpose(2, 1, 0)
     for number in range(4):
-        series(f"data/{number}", pixels + number, uid=f"1.2.{number}")
+        rolled = np.roll(pixels, number, 1)  # else embeddings are all one, and there is no map
+        series(f"data/{'ab'[number % 2]}/{number}", rolled, uid=f"1.2.{number}")
     series("data/missing", pixels[[0, 1, 2, 5]], positions=[(0, 0, at) for at in (0, 1, 2, 5)])
     odd = {"SeriesInstanceUID": "LAMANCHA-1605", "Modality": "Quixote", "ImageType": "Panza"}
     series("data/odd", pixels, **odd)  # values of a wrong kind, which pydicom would quote
     for file in series("data/cut", pixels).iterdir():
         file.write_bytes(file.read_bytes()[:600])  # amid the header
     data, run = str(tmp_path / "data"), tmp_path / "run"
-    assert PATIENT["PatientID"].encode() in next((tmp_path / "data" / "0").iterdir()).read_bytes()
+    assert PATIENT["PatientID"].encode() in next((tmp_path / "data" / "a" / "0").iterdir()).read_bytes()
     assert main(["medical", "inspect", data]) == 0
     line = f"medical pretrain {data} --method simclr --encoder resnet3d --encoder.planes 4 --epochs 1 --batch-size 2"
     line += " --max-broken 0.5"
     assert main([*line.split(), "--out", str(run)]) == 0
     assert main(["medical", "embed", str(run), data, "-o", str(run / "embedded.csv")]) == 0
+    assert main(["report", str(run), "--label", "folder", "--data", data]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("data-picture=") == 5, "slices are on it"
     said = capfd.readouterr()
     assert "slices are missing" in said.out, "broken series are spoken of"
     check_silent(said.out + said.err, "what was printed")

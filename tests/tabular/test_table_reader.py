@@ -250,3 +250,24 @@ def test_adult_is_read_as_documented(adult: Path) -> None:
     test = TableReader(str(adult / "adult-test.csv"), facts=train.facts)
     words, counts = np.unique(test.labels("income"), return_counts=True)
     assert dict(zip(words.tolist(), counts.tolist(), strict=True)) == {"<=50K": 12435, ">50K": 3846}
+
+
+def test_a_row_is_described_by_its_cells_as_the_file_has_them(tmp_path: Path) -> None:
+    names = ["b", *(f"x{number}" for number in range(10)), "secret"]
+    rows = [
+        [f" word {n % 3}{'y' * 60 * (n == 2)}", *(f"{n * 1.25 + k:.3f}" for k in range(10)), f"s{n % 2}"]
+        for n in range(30)
+    ]
+    rows[4][1] = "?"
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(",".join(row) for row in [names, *rows]) + "\n")
+    reader = TableReader(str(path), exclude=["secret", "x1"])
+    found = reader.describe(3)
+    assert list(found) == ["b", "x0", "x2", "x3", "x4", "x5", "x6", "x7"], "eight of the file's, without those left out"
+    assert found["b"] == "word 0"
+    assert float(found["x5"]) == 3 * 1.25 + 5
+    assert reader.describe(4)["x0"] == ""
+    assert reader.describe(2)["b"].endswith("y…")
+    assert len(reader.describe(2)["b"]) == 40
+    again = TableReader(str(path), facts=reader.facts)
+    assert again.describe(3) == found

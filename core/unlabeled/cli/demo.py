@@ -39,6 +39,7 @@ def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:
     from unlabeled.cli.tables import print_result
     from unlabeled.config import config_from
     from unlabeled.evaluation.evaluate import evaluate
+    from unlabeled.evaluation.kept import keep
     from unlabeled.training.folder import RunFolder
     from unlabeled.training.pretrain import run as train
 
@@ -47,4 +48,6 @@ def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:
     print(f"1. pre-train on {config.data} with {config.method_name}, without the column {label!r}")
     train(config, RunFolder(out))
     print(f"\n2. predict {label!r} from frozen features, beside what needs no pre-training")
-    print_result(evaluate([out], config.data, label=label))
+    result = evaluate([out], config.data, label=label)
+    print_result(result)
+    keep(result)

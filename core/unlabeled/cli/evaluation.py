@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     from unlabeled.evaluation.evaluate import PROTOCOLS
     from unlabeled.evaluation.evaluate import evaluate as measure
     from unlabeled.evaluation.finetune import Budget, finetune
+    from unlabeled.evaluation.kept import keep
     from unlabeled.saved import describe
     from unlabeled.training.distributed import pick_device
 
@@ -39,6 +41,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     else:
         result = measure(runs, flags["train"], protocol=protocol, ood=flags["ood"], **common)
     print_result(result)
+    keep(result, lambda sentence: print(f"warning: {sentence}", file=sys.stderr))
     if flags["json"]:
         result.save(Path(flags["json"]))
     return 0

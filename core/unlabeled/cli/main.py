@@ -20,7 +20,7 @@ for a domain ({domains}):
   evaluate RUN DATA --label L          probes, beside the untrained encoder and the raw data
 
 everywhere:
-  report RUN ...    one page about runs: curves, health, a map of the embedding
+  report RUN ...    one page about runs: results, curves, health, a map of the embedding
   demo              pre-train and evaluate on real data that is already here, in a minute
   methods           the table of methods
   plugins           installed plugins, and what each is missing

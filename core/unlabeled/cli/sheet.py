@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from unlabeled.contract import Batch, Kind, Reader, View
+from unlabeled.contract import Kind, Reader, View
 from unlabeled.data.batches import finish, read_views
-from unlabeled.errors import UserError, one_line
+from unlabeled.errors import UserError
 from unlabeled.files import write_whole
+from unlabeled.pictures import Picture, drawn, png
 from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
 
@@ -33,9 +32,9 @@ def write_sheet(path: Path, reader: Reader, view: View, registry: Registry, samp
     indices = torch.tensor(reader.some(samples))
     keys = sample_keys(0, 0, indices)
     step = finish(read_views(reader, view, COLUMNS, indices, keys, torch.arange(len(reader)), registry), view)
-    columns: list[list[NDArray[np.uint8]]] = []
+    columns: list[Sequence[Picture]] = []
     for kind, count in COLUMNS.items():
-        grey = _drawn(reader, step.views[kind])
+        grey = drawn(reader, step.views[kind], "leave out --sheet")
         if grey is None:
             raise UserError(f"the reader of domain {registry.domain!r} draws no pictures; leave out --sheet")
         columns += [grey[at * len(indices) : (at + 1) * len(indices)] for at in range(count)]
@@ -43,28 +42,7 @@ def write_sheet(path: Path, reader: Reader, view: View, registry: Registry, samp
     write_whole(path, lambda file: file.write(png(image)))
 
 
-def _drawn(reader: Reader, batch: Batch) -> list[NDArray[np.uint8]] | None:
-    """Grey pictures [h, w] of a batch; None where its reader draws none.
-
-    Raises:
-        UserError: the reader fails at it: a plugin's fault, which is said to be that.
-    """
-    try:
-        pictures = reader.pictures(batch)
-        if pictures is None:
-            return None
-        return [(one.clamp(0, 1) * 255).byte().view(one.shape[:2]).numpy() for one in pictures]
-    except UserError:
-        raise
-    except Exception as error:
-        who = type(reader)
-        raise UserError(
-            f"the reader {who.__name__} of {who.__module__} fails to draw ({type(error).__name__}: {one_line(error)}); "
-            "tell whoever wrote that plugin, and leave out --sheet"
-        ) from error
-
-
-def _tiled(columns: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+def _tiled(columns: list[Sequence[Picture]]) -> Picture:
     """Pictures [h, w] of columns side by side, each column as wide as its widest, each row as high as its highest."""
     heights = [max(column[row].shape[0] for column in columns) for row in range(len(columns[0]))]
     widths = [max(picture.shape[1] for picture in column) for column in columns]
@@ -77,17 +55,3 @@ def _tiled(columns: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
             top += height + GAP
         left += width + GAP
     return image
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """A grey picture [h, w] as a PNG file (ISO/IEC 15948)."""
-    height, width = image.shape
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    lines = np.zeros((height, width + 1), np.uint8)  # each line begins with its filter, none
-    lines[:, 1:] = image
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines.tobytes())) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts

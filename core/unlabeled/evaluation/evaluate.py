@@ -18,6 +18,7 @@ from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.multilabel import one_vs_rest
 from unlabeled.evaluation.ood import mahalanobis, neighbour
 from unlabeled.evaluation.probes import Split, knn, linear
+from unlabeled.evaluation.provenance import place
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.retrieval import among_test, in_train
 from unlabeled.evaluation.shots import ALL
@@ -92,7 +93,8 @@ def evaluate(
     rows, features = [], features_of(study, baselines, device)
     for name, sources in features.items():
         rows += probe(name, study.tasks, sources, chosen.probes)
-    return study.result(protocol, rows, features.get("raw", features[study.name])[0][0])
+    same = features.get("raw", features[study.name])[0][0]
+    return study.result(protocol, rows, same, ood=place(ood) if ood else None, baselines=baselines)
 
 
 def features_of(study: Study, baselines: bool, device: torch.device | None) -> dict[str, list[list[Source]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +113,8 @@ def finetune(
             measured = [(one.items, one.metrics) for one in found]
             rows += summarise((name, "finetune"), measured, shot, len(tasks[0].train_rows), rates)
         rows += probe(study.name, {shot: tasks}, [[source] * len(tasks) for source in sources], {"linear": linear})
-    return study.result("finetune", rows, raw(study.reader) or sources[0])
+    asked = {**asdict(tuner.budget), "workers": None}  # which change no result
+    return study.result("finetune", rows, raw(study.reader) or sources[0], budget=asked)
 
 
 @dataclass(frozen=True)

@@ -35,3 +35,8 @@ def commit() -> str | None:
             return None
         found = done.stdout.strip()
     return found
+
+
+def place(source: str) -> str:
+    """Of data: an absolute path, whatever folder they are named from; what is no path (a name, a glob) as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,16 +55,40 @@ class Result:
     configs: tuple[str, ...] = ()  # a hash for each run
     commit: str | None = None  # of the checkout that measured
     warnings: tuple[str, ...] = ()  # a sentence each
+    asked: Mapping[str, Any] = field(default_factory=dict)  # the arguments, but for the runs; plain JSON
 
     def save(self, path: Path) -> None:
         """Write JSON."""
+        path.write_text(self.text())
+
+    def text(self, **more: Any) -> str:
+        """JSON, with more entries on request."""
         rows = [
             {**asdict(row), "mean": row.mean, "spread": row.spread if row.spread == row.spread else None}
             for row in self.rows
         ]
-        path.write_text(json.dumps({**asdict(self), "rows": rows}, indent=1) + "\n")
+        return json.dumps({**asdict(self), "rows": rows, **more}, indent=1) + "\n"
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Result:
+        """From the data of such JSON; entries that it does not know are left out.
+
+        Raises:
+            KeyError, TypeError, ValueError: these are no result's.
+        """
+        rows = tuple(_known(Row, one) for one in data["rows"])
+        if not all(row.values for row in rows):
+            raise ValueError("a row has no values")
+        made: Result = _known(Result, {**data, "rows": rows})
+        return made
 
     def value(self, features: str, probe: str, metric: str, shots: str = ALL) -> Row:
         """The row of that name."""
         wanted = (features, probe, metric, shots)
         return next(r for r in self.rows if (r.features, r.probe, r.metric, r.shots) == wanted)
+
+
+def _known(what: type[Any], data: Mapping[str, Any]) -> Any:
+    """A dataclass from plain data, whose lists were tuples."""
+    names = {one.name for one in fields(what)}
+    return what(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, kn
 from unlabeled.evaluation.features import Source
 from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
-from unlabeled.evaluation.provenance import commit, config_hash
+from unlabeled.evaluation.provenance import commit, config_hash, place
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import Shots, parse
 from unlabeled.saved import Saved, describe
@@ -91,11 +92,12 @@ class Study:
         """Of the rows to fit on."""
         return next(iter(self.tasks.values()))[0].train
 
-    def result(self, protocol: str, rows: Sequence[Row], features: Source) -> Result:
+    def result(self, protocol: str, rows: Sequence[Row], features: Source, **asked: Any) -> Result:
         """Rows with what they were measured on.
 
         Args:
             features: that tell whether two samples are one: raw ones, or where there are none an encoder's.
+            asked: what the protocol was told beside what a study knows.
         """
         sizes = (self.train_rows, self.test_rows)
         about = (self.train, self.test, self.label, len(self.seeds), self.majority)
@@ -110,7 +112,15 @@ class Study:
             configs=tuple(config_hash(run) for run in self.runs),
             commit=commit(),
             warnings=self._warnings(features),
+            asked=self._asked(protocol, asked),
         )
+
+    def _asked(self, protocol: str, more: Mapping[str, Any]) -> dict[str, Any]:
+        """What tells one question from another, but for the runs; data by their place, wherever it is asked from."""
+        places = {name: place(one) for name, one in (("train", self.train), ("test", self.test)) if one}
+        told = {"protocol": protocol, "label": self.label, "seeds": list(self.seeds), "groups": self.group}
+        plain: dict[str, Any] = json.loads(json.dumps({**told, **places, "shots": list(self.tasks), **more}))
+        return plain
 
     @property
     def split(self) -> str:

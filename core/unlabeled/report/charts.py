@@ -1,4 +1,4 @@
-"""Line charts and maps as inline SVG: axes with units, few colours, nothing that needs a script."""
+"""Line charts as inline SVG: axes with units, few colours, nothing that needs a script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from unlabeled.report.map import Map
 from unlabeled.report.markup import node
 from unlabeled.report.runs import Points
 
@@ -63,7 +62,7 @@ def chart(curves: Sequence[Curve], unit: str, *, zero: bool, steps: int, marks: 
     """A chart over steps 0 … steps, with an upright line at each mark (step, sentence)."""
     x = Axis(0, max(steps, 1), LEFT, WIDTH - RIGHT)
     y = Axis.over([value for curve in curves for _, value in curve.points], HEIGHT - BOTTOM, TOP, zero)
-    svg = _frame(x, y, "step", unit, WIDTH, HEIGHT)
+    svg = frame(x, y, "step", unit, WIDTH, HEIGHT)
     for step, sentence in marks:
         at = f"{x(step):.2f}"
         svg.append(node("line", node("title", sentence), x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
@@ -71,33 +70,15 @@ def chart(curves: Sequence[Curve], unit: str, *, zero: bool, steps: int, marks: 
         places = [(x(step), y(value)) for step, value in thin(curve.points)]
         path = "M" + " L".join(f"{px:.2f},{py:.2f}" for px, py in places)
         if len(places) == 1:
-            path += " h0.01"  # a round cap makes it a dot
+            path += " h0.01"
+            dot = node("title", f"{curve.run}, step {curve.points[0][0]:,}: {curve.points[0][1]:.6g}")
+            ends = {"cx": f"{places[0][0]:.2f}", "cy": f"{places[0][1]:.2f}"}
+            svg.append(node("circle", dot, **ends, r=3, class_="mean " + style(curve.number)))
         svg.append(node("path", node("title", curve.run), d=path, class_="curve " + style(curve.number)))
     for curve in [one for one in curves if len(one.points) <= MOST_HINTS]:
         for step, value in curve.points:
             hint = node("title", f"{curve.run}, step {step:,}: {value:.6g}")
             svg.append(node("circle", hint, cx=f"{x(step):.2f}", cy=f"{y(value):.2f}", r=4, class_="hint"))
-    return svg
-
-
-def scatter(found: Map, numbered: bool) -> Element:
-    """Samples on the first two principal directions, at one scale; those with neighbours are numbered on request."""
-    side, low = 460.0, 40.0
-    across, up = ([point[axis] for point in found.points] for axis in (0, 1))
-    middle = [(min(values) + max(values)) / 2 for values in (across, up)]
-    half = 0.52 * max(max(values) - min(values) for values in (across, up))
-    x = Axis(middle[0] - half, middle[0] + half, LEFT, side - RIGHT)
-    y = Axis(middle[1] - half, middle[1] + half, side - low, TOP)
-    names = [f"principal direction {n + 1} ({share:.0%} of the variance)" for n, share in enumerate(found.shares)]
-    svg = _frame(x, y, names[0], names[1], side, side - low + BOTTOM)
-    for name, (px, py) in zip(found.names, found.points, strict=True):
-        svg.append(node("circle", node("title", name), cx=f"{x(px):.2f}", cy=f"{y(py):.2f}", r=2.5, class_="dot"))
-    for place, (query, _) in enumerate(found.near if numbered else (), start=1):
-        px, py = x(found.points[query][0]), y(found.points[query][1])
-        svg.append(
-            node("circle", node("title", found.names[query]), cx=f"{px:.2f}", cy=f"{py:.2f}", r=8, class_="query")
-        )
-        svg.append(node("text", str(place), x=f"{px:.2f}", y=f"{py + 3.5:.2f}", class_="number"))
     return svg
 
 
@@ -125,17 +106,23 @@ def thin(points: Points) -> Points:
     return [*kept, points[-1]]
 
 
-def _frame(x: Axis, y: Axis, x_name: str, y_name: str, width: float, height: float) -> Element:
-    svg = node("svg", viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=f"{y_name} over {x_name}")
-    for value in y.ticks(4):
+def frame(x: Axis, y: Axis, x_name: str, y_name: str, width: float, height: float, *, rows: bool = False) -> Element:
+    """Two axes with their figures and names, and nothing in between; upright lines where there are rows for a y."""
+    said = x_name if rows else f"{y_name} over {x_name}"
+    svg = node("svg", viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=said)
+    for value in () if rows else y.ticks(4):
         at = f"{y(value):.2f}"
         svg.append(node("line", x1=x.start, x2=x.stop, y1=at, y2=at, class_="grid"))
         svg.append(node("text", number(value, 7), x=f"{x.start - 6:g}", y=at, dy="0.32em", class_="tick y"))
-    for value in x.ticks():
+    for value in x.ticks(4 if rows else 5):
+        if rows:
+            at = f"{x(value):.2f}"
+            svg.append(node("line", x1=at, x2=at, y1=y.start, y2=y.stop, class_="grid"))
         svg.append(node("text", number(value, 7), x=f"{x(value):.2f}", y=f"{y.start + 14:g}", class_="tick x"))
     svg.append(node("line", x1=x.start, x2=x.stop, y1=y.start, y2=y.start, class_="axis"))
     svg.append(node("text", x_name, x=f"{x.stop:g}", y=f"{y.start + 28:g}", class_="name x"))
-    svg.append(node("text", y_name, x=4, y=12, class_="name y"))
+    if not rows:
+        svg.append(node("text", y_name, x=4, y=12, class_="name y"))
     return svg
 
 

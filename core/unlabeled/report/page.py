@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -13,10 +12,13 @@ from xml.etree.ElementTree import Element
 
 import torch
 
-from unlabeled.report.charts import COLOURS, DASHES, Curve, chart, number, scatter, swatch
+from unlabeled.report.charts import Curve, chart, number, swatch
+from unlabeled.report.gallery import mapped
 from unlabeled.report.map import Map
 from unlabeled.report.markup import document, node, table
+from unlabeled.report.results import results
 from unlabeled.report.runs import Shown
+from unlabeled.report.style import SCRIPT, STYLE
 
 MOST_QUARANTINED = 50  # lines shown; the rest is in quarantine.jsonl
 
@@ -37,42 +39,10 @@ METRICS = {
     "health/std": Metric("Spread of directions", "√width × mean deviation, near 1 at best"),
     "health/rank": Metric("Rank (RankMe)", "directions that embeddings vary along"),
     "health/dead": Metric("Dead dimensions", "share of dimensions that hardly vary"),
+    "health/alignment": Metric("Alignment", "squared distance of two views, from 0 to 4"),
+    "health/uniformity": Metric("Uniformity", "ln of mean closeness, 0 where all samples are one", False),
+    "health/knn accuracy": Metric("Neighbours' vote", "accuracy on labelled samples"),
 }
-
-STYLE = """
-:root { color-scheme: light dark; --back: #fff; --text: #1c1e21; --soft: #5f666e; --line: #e3e5e8; --warn: #b3261e;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b5588f; --c4: #b07d00; --c5: #3d9bd1; }
-@media (prefers-color-scheme: dark) { :root { --back: #15171a; --text: #e4e6e9; --soft: #9aa1a9; --line: #2e3238;
-  --warn: #ff8a80; --c0: #56b4e9; --c1: #ff8f45; --c2: #2ec79c; --c3: #e39cc6; --c4: #f0b73a; --c5: #9ad4f5; } }
-body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; background: var(--back); color: var(--text);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-h3 { font-size: 1rem; margin: 0; } p { margin: .3rem 0 .8rem; max-width: 46rem; }
-.soft, figcaption span { color: var(--soft); }
-.warn { border-left: 4px solid var(--warn); padding: .2rem .8rem; margin: .8rem 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1.4rem 1.6rem; }
-.sections { columns: 21rem; column-gap: 1.6rem; } .sections > div { break-inside: avoid; margin-bottom: 1.2rem; }
-.map { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1.6rem; align-items: start; }
-figure { margin: 0; } figcaption { display: flex; justify-content: space-between; gap: 1rem; font-weight: 600; }
-figcaption span { font-weight: 400; }
-svg { display: block; width: 100%; height: auto; } .swatch { display: inline; width: 28px; vertical-align: middle; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: .6rem 0 1rem; padding: 0; list-style: none; }
-text { fill: var(--text); font: 11px system-ui, sans-serif; } .tick, .name { fill: var(--soft); }
-.tick.y, .name.x { text-anchor: end; } .tick.x, .number { text-anchor: middle; }
-.grid { stroke: var(--line); } .axis { stroke: var(--soft); } .mark { stroke: var(--warn); stroke-dasharray: 2 2; }
-.curve { fill: none; stroke: var(--c0); stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
-.hint { fill: transparent; } .hint:hover { fill: var(--soft); } .dot { fill: var(--c0); fill-opacity: .5; }
-.query { fill: var(--back); stroke: var(--c1); stroke-width: 1.5; } .number { font-weight: 600; }
-dl { display: flex; flex-wrap: wrap; gap: .6rem 2rem; margin: 1rem 0; } dd { margin: 0; overflow-wrap: anywhere; }
-dt { color: var(--soft); font-size: .85rem; } .plain td { white-space: nowrap; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; white-space: nowrap; } td { overflow-wrap: anywhere; }
-tbody td:first-child { white-space: nowrap; } footer { margin-top: 2.5rem; color: var(--soft); font-size: .85rem; }
-""" + "".join(
-    [f".c{n} {{ stroke: var(--c{n}); }}\n" for n in range(COLOURS)]
-    + [f".d{n} {{ stroke-dasharray: {dash}; }}\n" for n, dash in enumerate(DASHES) if dash]
-)
 
 
 def page(runs: Sequence[Shown], maps: Sequence[Map | str]) -> str:
@@ -87,11 +57,13 @@ def page(runs: Sequence[Shown], maps: Sequence[Map | str]) -> str:
         node("p", str(one.path), class_="soft") if one else None,
         node("div", *warnings, class_="warn", role="alert") if warnings else None,
         *_summary(runs),
+        *results(runs),
         *_curves(runs),
-        *_maps(runs, maps),
+        *mapped(runs, maps),
         *_quarantine(runs),
         *_configuration(runs),
         node("footer", _machine()),
+        node("script", SCRIPT) if any(isinstance(found, Map) for found in maps) else None,
     )
 
 
@@ -175,36 +147,6 @@ def _figure(runs: Sequence[Shown], name: str, metric: Metric, having: Sequence[i
     ends = [curves[0].points[0][1], curves[0].points[-1][1]]
     span = " → ".join(map(number, ends)) if len(runs) == 1 else ""
     return node("figure", node("figcaption", metric.title, node("span", span)), drawn)
-
-
-def _maps(runs: Sequence[Shown], maps: Sequence[Map | str]) -> list[Element | None]:
-    parts: list[Element | None] = [node("h2", "Map of the embedding")]
-    boxes = []
-    for run, found in zip(runs, maps, strict=True):
-        name = node("figcaption", run.name) if len(runs) > 1 else None
-        if isinstance(found, str):
-            boxes.append(node("figure", name, node("p", f"No map: {found}.", class_="soft")))
-            continue
-        boxes.append(node("figure", name, scatter(found, numbered=len(runs) == 1)))
-        if len(runs) == 1:
-            said = f"{len(found.names)} samples by principal component analysis; names show under the mouse."
-            parts.append(node("p", said, class_="soft"))
-            boxes.append(_neighbours(found))
-    return [*parts, node("div", *boxes, class_="map")]
-
-
-def _neighbours(found: Map) -> Element:
-    start = os.path.commonprefix(list(found.names))  # noqa: RUF071  # by letters: not all names are paths
-    begin = re.match(r"(.*[/:\\])?", start, re.DOTALL)
-    shared = begin[0] if begin else ""
-    names = [name[len(shared) :] for name in found.names]
-    rows: list[list[str | Element]] = []
-    for place, (query, others) in enumerate(found.near, start=1):
-        text = ", ".join(f"{names[other]} ({cosine:.2f})" for other, cosine in others)
-        rows.append([str(place), names[query], text])
-    head = ["", "sample", "nearest, with the cosine of centred embeddings"]
-    said = node("p", f"All names begin with {shared}", class_="soft") if shared else None
-    return node("div", node("h3", "Nearest neighbours"), said, table(head, rows))
 
 
 def _quarantine(runs: Sequence[Shown]) -> list[Element | None]:

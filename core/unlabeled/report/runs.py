@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import UserError
+from unlabeled.evaluation.kept import Kept, read_kept
 from unlabeled.files import read_json_lines
 from unlabeled.training.folder import RunFolder
 from unlabeled.training.health import Alarm
@@ -33,6 +34,8 @@ class Shown:
     curves: Mapping[str, Points]  # metric -> values
     alarms: Sequence[tuple[int, str]]
     quarantine: Sequence[Mapping[str, Any]]
+    results: Sequence[Kept] = ()
+    broken_results: Sequence[str] = ()  # a sentence each
 
     def option(self, section: str, name: str = "name") -> str:
         """A value of config.yaml as text."""
@@ -58,6 +61,7 @@ def read(folder: RunFolder, name: str) -> Shown:
         raise UserError(f"{folder.config} is not the configuration of a run: it has no {missing[0]!r}")
     if not all(isinstance(line.get("step"), int) for line in lines):
         raise UserError(f"{folder.metrics} is not the log of a run: a line of it has no step")
+    results, broken = read_kept(folder.path)
     return Shown(
         name=name,
         path=folder.path,
@@ -69,6 +73,8 @@ def read(folder: RunFolder, name: str) -> Shown:
         curves=_curves(lines),
         alarms=_alarms(lines),
         quarantine=quarantine,
+        results=results,
+        broken_results=broken,
     )
 
 

@@ -53,7 +53,7 @@ PROMISES: dict[str, Promise] = {
     "R7": Promise("made again with its facts, a reader has the same facts and samples", "Reader"),
     "R8": Promise("samples have no infinite value; what is missing is NaN", "Reader"),
     "R9": Promise("an item that says 'broken' in its name raises at every read, and no other does", "Reader"),
-    "R10": Promise("raw, summary and labels keep their form; an unknown label is a UserError", "Reader"),
+    "R10": Promise("raw, describe, summary and labels keep their form; an unknown label is a UserError", "Reader"),
     "V1": Promise("the same draws make the same view", "View"),
     "V2": Promise("a view neither uses nor moves global chance", "View"),
     "V3": Promise("a view changes nothing in place", "View"),

@@ -43,7 +43,7 @@ def check_reader(make: Callable[..., Reader], *, collate: Collate | None = None,
     _pickles(reader, samples, who)
     _names(reader, who)
     _batches(reader, samples, collate or _stack, who)
-    _extras(reader, who)
+    _extras(reader, list(samples), who)
 
 
 def _stack(samples: Sequence[Sample]) -> Batch:
@@ -166,13 +166,17 @@ def _facts(make: Callable[..., Reader], reader: Reader, samples: Mapping[int, Sa
         expect(not words, "R7", who, f"made with its own facts, it reads another item {index}: {words}")
 
 
-def _extras(reader: Reader, who: str) -> None:
+def _extras(reader: Reader, good: Sequence[int], who: str) -> None:
     """R10."""
     raw = attempt(reader.raw, "R10", who, "raw")
     if raw is not None:
         fits = isinstance(raw, np.ndarray) and raw.ndim == 2 and len(raw) == len(reader) and raw.dtype == np.float32
         expect(fits, "R10", who, f"raw is {getattr(raw, 'shape', raw)}, not float32 [{len(reader)}, features]")
         expect(bool(np.isfinite(raw).all()), "R10", who, "raw has entries that are not finite")
+    for index in good:
+        about = attempt(partial(reader.describe, index), "R10", who, f"describe({index})")
+        text = isinstance(about, Mapping) and all(isinstance(cell, str) for pair in about.items() for cell in pair)
+        expect(text, "R10", who, f"item {index} is described by {about!r}, not by text for each name")
     table = attempt(reader.summary, "R10", who, "summary")
     expect(bool(table), "R10", who, "summary is empty")
     for row in table:

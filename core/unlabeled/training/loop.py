@@ -25,7 +25,7 @@ from unlabeled.lora import merged
 from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
 from unlabeled.refusal import method_needs, refuse_data
-from unlabeled.report.map import Source
+from unlabeled.report.samples import Source
 from unlabeled.report.write import write_at_end
 from unlabeled.saved import encoder_folder, save_encoder
 from unlabeled.schedules import Clock

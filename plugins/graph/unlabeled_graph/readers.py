@@ -19,6 +19,7 @@ from unlabeled_graph.graphs import Graphs, Ints, Parts, degrees, offsets, return
 from unlabeled_graph.sources import find
 
 LEVELS = ("auto", "node", "graph")
+SHOWN = 6  # neighbours of a node that are named to a person
 
 
 def open_graphs(
@@ -220,6 +221,12 @@ class Collection(GraphReader):
     def name(self, index: int) -> str:
         return f"graph {index}"
 
+    def describe(self, index: int) -> dict[str, str]:
+        """Its nodes and edges; an edge that goes both ways is one."""
+        self._check(index)
+        edges = int(self._edges[index])
+        return {"nodes": str(int(self._sizes[index])), "edges": str(edges if self.directed else edges // 2)}
+
     def raw(self) -> NDArray[np.float32]:
         """Mean features of a graph's nodes, their number, and the mean degree."""
         sizes = self.graphs.sizes
@@ -243,6 +250,21 @@ class Nodes(GraphReader):
 
     def name(self, index: int) -> str:
         return self._node(index)
+
+    def describe(self, index: int) -> dict[str, str]:
+        """How many edges lead to it, and where the first few come from."""
+        self._check(index)
+        sources = self._sources(index)
+        near = [self._node(int(node)) for node in sources[:SHOWN]]
+        more = [f"{len(sources) - SHOWN} more"] if len(sources) > SHOWN else []
+        return {"edges": str(len(sources)), "next to": ", ".join([*near, *more])}
+
+    def _sources(self, index: int) -> Tensor:
+        """Where the edges that lead to a node come from [degree]: edges are sorted by their target."""
+        source, target = self.edge_index
+        first, last = torch.searchsorted(target.contiguous(), torch.tensor([index, index + 1])).tolist()
+        found: Tensor = source[first:last]
+        return found
 
     def raw(self) -> NDArray[np.float32]:
         """The nodes' features."""
@@ -296,6 +318,11 @@ class SampledGraph(Nodes):
         rowptr, col = self._graph["rowptr"], self._graph["col"]
         target = torch.arange(len(rowptr) - 1).repeat_interleave(rowptr.diff())
         return torch.stack([col, target]).numpy()
+
+    def _sources(self, index: int) -> Tensor:
+        first, last = self._graph["rowptr"][index : index + 2].tolist()
+        found: Tensor = self._graph["col"][first:last]
+        return found
 
     def __getitem__(self, index: int) -> Sample:
         self._check(index)

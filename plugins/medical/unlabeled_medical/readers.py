@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from unlabeled.contract import Facts, Reader, Sample
+from unlabeled.contract import Batch, Facts, Reader, Sample
 from unlabeled.errors import BrokenItem, UserError, nearest
 from unlabeled_medical import formats, sources
 from unlabeled_medical.cache import Entry, Settings, count_missing, default_folder, prepare
@@ -211,6 +212,18 @@ class VolumeReader(Reader):
             ]
             grid = F.interpolate(F.adaptive_avg_pool2d(torch.stack(means, 1), RAW)[None], (RAW, RAW, RAW))
             made[index] = grid.flatten().numpy()
+        return made
+
+    def pictures(self, batch: Batch) -> list[Tensor]:
+        """The middle slice across depth of the first channel, upright and at its true proportions, least to most."""
+        made = []
+        for volume, spacing in zip(batch["image"][:, 0], batch["spacing"], strict=True):
+            image = volume[len(volume) // 2].flip(0)  # rows grow downward, and axes of RAS do not
+            low, high = image.min(), image.max()
+            grey = (image - low) / (high - low).clamp(min=1e-6)
+            sides = torch.tensor(grey.shape) * (spacing[1:].cpu() / spacing[1:].min().cpu()).clamp(max=4)
+            size = sides.round().long().tolist()
+            made.append(F.interpolate(grey[None, None], size, mode="nearest")[0, 0])
         return made
 
     def summary(self) -> list[dict[str, str]]:

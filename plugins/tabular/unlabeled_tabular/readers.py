@@ -19,6 +19,8 @@ from unlabeled_tabular.sources import LABEL, find
 TYPES = ("number", "category", "boolean", "date")
 ONE_HOT = 100  # categories of a column that the raw baseline tells apart
 NAMED = 8  # columns that a notice names
+READ = 8  # columns that a person is shown of a row
+LONGEST = 40  # letters of a cell that are shown
 
 
 class TableReader(Reader):
@@ -58,6 +60,7 @@ class TableReader(Reader):
         self._about: dict[str, dict[str, str]] = {}
         self._source = find(source, delimiter, encoding)
         self._title = source
+        self._cells: Any = None  # an Arrow table of the first few columns, once somebody wants to read rows
         if facts is None:
             self.facts, kept = self._fit(_list(exclude), columns or {}, numbers, max_categories)
         else:
@@ -212,6 +215,15 @@ class TableReader(Reader):
             index -= rows
         raise IndexError(index)
 
+    def describe(self, index: int) -> dict[str, str]:
+        """Cells of the row as the file has them: up to 8 of the columns that the encoder sees, in the file's order."""
+        if self._cells is None:
+            seen = {column["name"] for column in self.facts["columns"]}
+            names = [name for name in self._source.names if name in seen][:READ]
+            self._cells = self._source.read(names)[0].select(names)
+        cells = self._cells.slice(index, 1).to_pydict()
+        return {name: _cell(values[0]) for name, values in cells.items()}
+
     def labels(self, spec: str) -> NDArray[Any]:
         """A column's values, used by the encoder or not: numbers, or text without spaces, quotes and last full stop.
 
@@ -260,6 +272,14 @@ class TableReader(Reader):
 
     def summary(self) -> list[dict[str, str]]:
         return [self._about[name] for name in self._source.names if name in self._about]
+
+
+def _cell(value: Any) -> str:
+    """A cell for a person to read; nothing where it is missing."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    text = "" if value is None else str(value).strip()
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _list(exclude: list[str] | str | None) -> list[str]:

@@ -175,6 +175,11 @@ class RawNan(Strips):
         return np.full((len(self), 3), np.nan, dtype=np.float32)
 
 
+class NumberDescribed(Strips):
+    def describe(self, index: int) -> Any:
+        return {"length": index}
+
+
 class RaggedSummary(Strips):
     def summary(self) -> list[dict[str, str]]:
         return [{"signal": "a"}, {"samples": "b"}]
@@ -223,6 +228,7 @@ READERS: list[tuple[str, type[Strips], str]] = [
     ("R9", FearsAll, "reading item 0 raises OSError: no"),
     ("R10", RawText, "not float32 [10, features]"),
     ("R10", RawNan, "not finite"),
+    ("R10", NumberDescribed, "item 0 is described by {'length': 0}, not by text"),
     ("R10", RaggedSummary, "rows of different keys"),
     ("R10", NumberSummary, "not text"),
     ("R10", LabelKeyError, "raises KeyError"),
