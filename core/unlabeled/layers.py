@@ -89,6 +89,9 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed.
     """
     counts = keep.sum(1)
+    if torch.compiler.is_exporting():  # a graph for any batch: nothing moves, and what is not kept is attended to by none
+        mask = (keep | (counts == 0)[:, None])[:, None, None]
+        return None, mask if owner is None else mask & (owner[:, None, :, None] == owner[:, None, None, :])
     least, most = torch.stack(counts.aminmax()).tolist()  # the one question a step asks the device
     order, owner_kept = None, owner
     if least < keep.shape[1]:
@@ -107,7 +110,7 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
 def unpack(packed: Tensor, order: Tensor | None, keep: Tensor) -> Tensor:
     """Packed tokens [B, L, D] at their places again [B, N, D]; zeros where nothing was kept."""
     if order is None:
-        return packed
+        return torch.where(keep[..., None], packed, 0) if torch.compiler.is_exporting() else packed
     out = packed.new_zeros(*keep.shape, packed.shape[-1])
     out = out.scatter(1, order[..., None].expand(-1, -1, packed.shape[-1]), packed)
     return torch.where(keep[..., None], out, 0)

@@ -111,10 +111,14 @@ class Wav2Vec2(Encoder):
         return out
 
     def embed(self, tokens: Tokens) -> Tensor:
-        x = tokens.values[tokens.valid][:, None]  # [n, 1, 400]: each token by itself, padding not at all
+        exporting = torch.compiler.is_exporting()  # a graph cannot choose rows
+        chosen = tokens.values.flatten(0, 1) if exporting else tokens.values[tokens.valid]
+        x = chosen[:, None]  # [n, 1, 400]: each token by itself, padding not at all
         for layer in self.model.feature_extractor.conv_layers:
             x, _ = layer(x, None)
         frames = self.model.encoder.feature_projection(x.transpose(1, 2))[:, 0]
+        if exporting:
+            return torch.where(tokens.valid[..., None], frames.unflatten(0, tokens.valid.shape), 0)
         out: Tensor = frames.new_zeros(*tokens.valid.shape, self.width).index_put((tokens.valid,), frames)
         return out
 

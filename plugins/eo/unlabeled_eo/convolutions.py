@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Alteration, Batch, Encoded, Facts, Tokens
 from unlabeled.errors import UserError
-from unlabeled_eo.patches import GRID, ChipEncoder
+from unlabeled_eo.patches import ChipEncoder, grid_of
 from unlabeled_eo.vit import made
 
 LEAST = 32  # pixels a side, of which the last stage makes one
@@ -43,7 +43,7 @@ class StagedEncoder(ChipEncoder):
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         stages = self._stages(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), self.net.forward_head(stages[-1]))
@@ -57,7 +57,7 @@ class StagedEncoder(ChipEncoder):
     def maps(self, batch: Batch) -> list[Tensor]:
         """The last four stages, the finest first."""
         tokens = self.tokenize(batch)
-        return self._stages(self.image(tokens.values, tokens.context[GRID][0].tolist()))
+        return self._stages(self.image(tokens.values, grid_of(tokens)))
 
 
 def _on_grid(x: Tensor, grid: list[int]) -> Tensor:

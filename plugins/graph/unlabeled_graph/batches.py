@@ -80,8 +80,11 @@ def flat(batch: Batch, columns: Tensor | None = None) -> Batch:
 def owners(batch: Batch) -> Tensor:
     """[N] the graph of each node of a flat batch."""
     sizes = batch["sizes"]
-    numbers = torch.arange(len(sizes), device=sizes.device)
-    return numbers.repeat_interleave(sizes, output_size=len(batch["x"]))
+    if torch.compiler.is_exporting():  # ONNX has no repeat_interleave of a known length
+        place = torch.arange(batch["x"].shape[0], device=sizes.device)
+        return (sizes.cumsum(0) <= place[:, None]).sum(1)
+    numbers = torch.arange(sizes.shape[0], device=sizes.device)
+    return numbers.repeat_interleave(sizes, output_size=batch["x"].shape[0])
 
 
 def edge_owners(batch: Batch) -> Tensor:

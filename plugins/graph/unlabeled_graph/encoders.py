@@ -102,7 +102,7 @@ class GraphEncoder(Encoder):
         batch = flat(batch)
         owner = owners(batch)
         context = {name: batch[name] for name in ("edge_index", "sizes", "root") if name in batch}
-        valid = torch.ones(1, len(owner), dtype=torch.bool, device=owner.device)
+        valid = torch.ones(1, owner.shape[0], dtype=torch.bool, device=owner.device)
         return Tokens(batch["x"][None], batch["coords"][None], valid, context, owner[None])
 
     def embed(self, tokens: Tokens) -> Tensor:
@@ -132,9 +132,9 @@ class GraphEncoder(Encoder):
         assert tokens.owner is not None
         sizes, owner = tokens.context["sizes"], tokens.owner[0]
         if self.pool == "max":
-            lowest = x.new_full((len(sizes), x.shape[1]), -torch.inf)
+            lowest = x.new_full((sizes.shape[0], x.shape[1]), -torch.inf)
             return lowest.scatter_reduce(0, owner[:, None].expand_as(x), x, "amax")
-        total = x.new_zeros(len(sizes), x.shape[1]).index_add(0, owner, x)
+        total = x.new_zeros(sizes.shape[0], x.shape[1]).index_add(0, owner, x)
         return total / sizes[:, None] if self.pool == "mean" else total
 
     def predictor(self, out_width: int, width: int, depth: int) -> Predictor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.contract import Alteration, Encoded, Facts, Tokens
-from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled_medical.patches import VolumeEncoder, grid_of
 
 
 class StagedEncoder(VolumeEncoder):
@@ -35,7 +35,7 @@ class StagedEncoder(VolumeEncoder):
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         stages = self.maps(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), stages[-1].mean((2, 3, 4)))
