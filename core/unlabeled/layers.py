@@ -89,9 +89,11 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed.
     """
     counts = keep.sum(1)
-    if torch.compiler.is_exporting():  # a graph for any batch: nothing moves, and what is not kept is attended to by none
-        mask = (keep | (counts == 0)[:, None])[:, None, None]
-        return None, mask if owner is None else mask & (owner[:, None, :, None] == owner[:, None, None, :])
+    if (
+        torch.compiler.is_exporting()
+    ):  # a graph for any batch: nothing moves, and what is not kept is attended to by none
+        every = (keep | (counts == 0)[:, None])[:, None, None]
+        return None, every if owner is None else every & (owner[:, None, :, None] == owner[:, None, None, :])
     least, most = torch.stack(counts.aminmax()).tolist()  # the one question a step asks the device
     order, owner_kept = None, owner
     if least < keep.shape[1]:

@@ -21,6 +21,7 @@ DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-depe
     "dev",
     "tensorboard",
     "bench",
+    "export",
 }
 
 LEVELS: dict[str, int] = {
@@ -57,6 +58,7 @@ LEVELS: dict[str, int] = {
     "embedding": 8,
     "saved": 8,
     "embedding_files": 9,
+    "exporting": 9,
     "evaluation": 9,
     "training.checkpoint": 3,
     "training.health": 3,

@@ -13,7 +13,7 @@ from unlabeled import plugins
 from unlabeled.errors import UserError
 from unlabeled.training.initial import initialise
 from unlabeled_medical.encoders import SIZES, ViT
-from unlabeled_medical.patches import grid_of, VolumeEncoder
+from unlabeled_medical.patches import VolumeEncoder, grid_of
 from unlabeled_medical.residual import ResNet3D, ResUNet
 from unlabeled_medical.swin import SwinUNETR
 

@@ -70,7 +70,8 @@ def _logs(frames: Tensor, filters: Tensor, size: int, mel: Mel) -> Tensor:
     """Windowed frames [..., W] as standardised log powers [..., F]."""
     spectrum = torch.fft.rfft(frames, size)
     power = spectrum.real.square() + spectrum.imag.square()
-    return ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+    logs: Tensor = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+    return logs
 
 
 @torch.no_grad()

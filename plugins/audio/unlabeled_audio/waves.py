@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import mean_of
 from unlabeled_audio.features import FLOOR
@@ -72,25 +72,31 @@ class Wav2Vec2(Encoder):
             )
         self.width = self.embed_width = width
         self.depth, self.rate = depth, int(facts["mel"]["rate"])
-        self.model: Any = wav2vec2_model(
-            extractor_mode="layer_norm",
-            extractor_conv_layer_config=[(channels, kernel, stride) for kernel, stride in CONVOLUTIONS],
-            extractor_conv_bias=True,
-            encoder_embed_dim=width,
-            encoder_projection_dropout=dropout,
-            encoder_pos_conv_kernel=positions,
-            encoder_pos_conv_groups=groups,
-            encoder_num_layers=depth,
-            encoder_num_heads=heads,
-            encoder_attention_dropout=dropout,
-            encoder_ff_interm_features=4 * width,
-            encoder_ff_interm_dropout=dropout,
-            encoder_dropout=dropout,
-            encoder_layer_norm_first=True,
-            encoder_layer_drop=0.0,
-            aux_num_out=None,
-        )
+        self._arguments: dict[str, Any] = {
+            "extractor_mode": "layer_norm",
+            "extractor_conv_layer_config": [(channels, kernel, stride) for kernel, stride in CONVOLUTIONS],
+            "extractor_conv_bias": True,
+            "encoder_embed_dim": width,
+            "encoder_projection_dropout": dropout,
+            "encoder_pos_conv_kernel": positions,
+            "encoder_pos_conv_groups": groups,
+            "encoder_num_layers": depth,
+            "encoder_num_heads": heads,
+            "encoder_attention_dropout": dropout,
+            "encoder_ff_interm_features": 4 * width,
+            "encoder_ff_interm_dropout": dropout,
+            "encoder_dropout": dropout,
+            "encoder_layer_norm_first": True,
+            "encoder_layer_drop": 0.0,
+            "aux_num_out": None,
+        }
+        self.model: Any = wav2vec2_model(**self._arguments)
         self.blank = nn.Parameter(torch.empty(width).uniform_())
+
+    def library_model(self) -> LibraryModel:
+        says = "samples [B, S] at the reader's rate, and lengths [B]"
+        state = self.model.state_dict()
+        return LibraryModel("torchaudio", "torchaudio.models.wav2vec2_model", self._arguments, state, says)
 
     def tokenize(self, batch: Batch) -> Tokens:
         wave, length = batch["wave"], batch["length"]

@@ -97,7 +97,7 @@ def enough(share: Tensor) -> Tensor:
 
 
 def grid_of(tokens: Tokens) -> list[int]:
-    """How many patches are down and across: of a shape, which asks the device nothing and which torch.export follows."""
+    """How many patches are down and across, from a shape: it asks the device nothing, and torch.export follows it."""
     return list(tokens.context[GRID].shape[1:3])
 
 

@@ -9,27 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Facts, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import Trunk, mean_of, packing, unpack
 from unlabeled_eo.patches import GRID, ChipEncoder, centres, enough, grid_of, sines
 
 
-def made(model: str, **options: Any) -> Any:
-    """A timm model without its head.
+def made(model: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A timm model without its head, and the arguments of timm.create_model that make it.
 
     Raises:
         UserError: there is none of that name.
     """
     import timm
 
+    arguments = {"model_name": model, "num_classes": 0, **options}
     try:
-        return timm.create_model(model, pretrained=False, num_classes=0, **options)
+        return timm.create_model(**arguments), arguments
     except (RuntimeError, TypeError, ValueError) as error:
         near = timm.list_models(f"*{model.split('_')[0]}*")[:5]
         raise UserError(
             f"timm makes no {model!r} ({str(error)[:120]}); some that it makes: {', '.join(near)}"
         ) from None
+
+
+def of_timm(net: nn.Module, arguments: dict[str, Any]) -> LibraryModel:
+    """For `--to backbone`."""
+    says = "bands less their mean, over their deviation, zero where there is no value: [B, C, H, W]"
+    return LibraryModel("timm", "timm.create_model", arguments, net.state_dict(), says)
 
 
 class ViT(ChipEncoder):
@@ -65,17 +72,21 @@ class ViT(ChipEncoder):
                 raise UserError(f"width must be a multiple of 32 and depth at least 1, not {width} and {depth}")
             own = {"patch_size": patch, "img_size": 16 * patch, "embed_dim": width, "depth": depth}
             own |= {"num_heads": width // 32, "class_token": False, "global_pool": "avg", "fc_norm": False}
-        net = made(model or "vit_tiny_patch16_224", in_chans=channels, drop_path_rate=dropout, **own)
+        name = model or "vit_tiny_patch16_224"
+        net, arguments = made(name, in_chans=channels, drop_path_rate=dropout, **own)
         if not hasattr(net, "blocks") or not hasattr(net, "patch_embed") or getattr(net, "pos_embed", None) is None:
             raise UserError(f"encoder 'vit' takes plain vision transformers of timm, and {model!r} is none")
         super().__init__(facts, int(net.embed_dim), int(net.patch_embed.patch_size[0]))
         self.depth, self.embed_width = len(net.blocks), self.width
         self.map_widths = [self.width, self.width]
-        self.net = net
+        self.net, self._arguments = net, arguments
         self.table: Sequence[int] = tuple(net.patch_embed.grid_size)
         if model is None:
             with torch.no_grad():
                 net.pos_embed.copy_(0.5 * sines(self.table, self.width))
+
+    def library_model(self) -> LibraryModel:
+        return of_timm(self.net, self._arguments)
 
     def embed(self, tokens: Tokens) -> Tensor:
         proj = self.net.patch_embed.proj

@@ -24,7 +24,8 @@ def listed(tokens: Tokens) -> Tensor:
 def multiplied(tokens: Tokens) -> Tensor:
     """The sparse transposed adjacency [N, N] where a CPU multiplies by it, else edges as they are.
 
-    For convolutions that sum: no message is written out, which is three times as fast. Autocast and exported graphs have no such product.
+    For convolutions that sum: no message is written out, which is three times as fast. Autocast and exported graphs
+    have no such product.
     """
     edges = listed(tokens)
     if edges.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():

@@ -57,7 +57,7 @@ class VolumeEncoder(Encoder):
 
 
 def grid_of(tokens: Tokens) -> list[int]:
-    """How many patches are along each axis: of a shape, which asks the device nothing and which torch.export follows."""
+    """How many patches are along each axis, from a shape: it asks the device nothing, and torch.export follows it."""
     return list(tokens.context[GRID].shape[1:4])
 
 

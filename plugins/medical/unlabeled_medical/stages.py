@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Encoded, Facts, Tokens
+from unlabeled.contract import Alteration, Encoded, Facts, LibraryModel, Tokens
 from unlabeled_medical.patches import VolumeEncoder, grid_of
 
 
@@ -29,6 +30,11 @@ class StagedEncoder(VolumeEncoder):
         self.map_widths = list(widths)
         self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
         self.norm = nn.LayerNorm(self.width)
+
+    def of_monai(self, call: str, arguments: dict[str, Any]) -> LibraryModel:
+        """For `--to backbone`, of an encoder whose `net` is MONAI's."""
+        says = "intensities as the reader's facts say, [B, C, D, H, W]"
+        return LibraryModel("monai", call, arguments, self.get_submodule("net").state_dict(), says)
 
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
