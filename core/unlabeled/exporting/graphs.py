@@ -41,7 +41,8 @@ def write_program(job: Job, folder: Path) -> Written:
     write_whole(path, lambda file: save_program(traced, file))
     with quiet():
         module = torch.export.load(path).module()
-        outputs = [module(batch) for batch in traced.batches]
+        with torch.no_grad():
+            outputs = [module(batch) for batch in traced.batches]
     return _compared(job, folder, traced, outputs, about, PROGRAM)
 
 
@@ -65,8 +66,12 @@ def write_onnx(job: Job, folder: Path) -> Written:
     traced, about = _traced(job)
     path = folder / "encoder.onnx"
     opset = save_onnx(traced, path, job.encoder_name)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    outputs = [run_onnx(session, batch) for batch in traced.batches]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        outputs = [run_onnx(session, batch) for batch in traced.batches]
+    except Exception as error:  # onnxruntime has an error class for each of its codes
+        reason = f"onnxruntime does not run it: {one_line(error)}"
+        raise UserError(f"encoder {job.encoder_name!r} cannot be exported to ONNX: {reason}; --to torch can") from None
     return _compared(job, folder, traced, outputs, {"opset": opset, **about}, SESSION)
 
 
@@ -111,8 +116,10 @@ def _traced(job: Job) -> tuple[Traced, dict[str, Any]]:
     traced = trace(job.encoder, batches, job.encoder_name)
     description = portable(job.description)
     kept = ("unlabeled", "domain", "encoder", "reader", "view", "facts")
-    says = [_first_sentence(reader), _first_sentence(job.saved.make_view())]
-    preprocessing = f"reader: {says[0]} view, undisturbed: {says[1]} The graph takes the batch that comes out of these."
+    preprocessing = (
+        f"{_first_sentence(reader)} The graph takes a batch of the reader's samples in the view's undisturbed form, as "
+        "unlabeled.embedding.whole_batches gives it; all that comes after is in the graph."
+    )
     return traced, {"preprocessing": preprocessing, **{key: description[key] for key in kept}}
 
 

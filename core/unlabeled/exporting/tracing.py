@@ -10,8 +10,9 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,26 @@ class Instances(nn.Module):
         return out
 
 
+class Asked(dict[str, Tensor]):
+    """A batch that notes which of its tensors are asked for."""
+
+    def __init__(self, batch: Batch):
+        super().__init__(batch)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dict does."""
+        self.names.add(name)
+        return super().get(name, default)
+
+    def __iter__(self) -> Iterator[str]:  # with it, copies ask for every tensor by its name
+        return super().__iter__()
+
+
 @dataclass(frozen=True)
 class Traced:
     """A graph, the batches that it is compared on, and what the encoder makes of them."""
@@ -50,25 +71,30 @@ class Traced:
         """Of the inputs, in order."""
         return list(self.batches[0])
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, list[int | str]]:
-        """Of inputs: numbers, B for the number of samples, N1, N2 … for what else may change."""
-        counter = count(1)
-        return {name: [*_dims(name, self.batches, counter)] for name in self.names}
+        """Of inputs: numbers, B for the number of samples, N1, N2 … for what else is free; equal names, equal sizes."""
+        placed = {node.name: node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"}
+        letters: dict[str, str] = {}
+        found: dict[str, list[int | str]] = {}
+        for name, node in zip(self.names, self.program.graph_signature.user_inputs, strict=True):
+            found[name] = []
+            for at, size in enumerate(placed[node].shape):
+                seen = tuple(batch[name].shape[at] for batch in self.batches)
+                if len(set(seen)) > 1 and str(size) not in letters:
+                    others = sum(letter != "B" for letter in letters.values())
+                    letters[str(size)] = "B" if seen == SIZES else f"N{others + 1}"
+                found[name].append(letters[str(size)] if len(set(seen)) > 1 else seen[0])
+        return found
 
     def difference(self, outputs: Sequence[Tensor]) -> tuple[float, bool]:
         """The largest from the encoder's numbers, and whether that is little enough."""
         far, fine = 0.0, True
         for wanted, got in zip(self.wanted, outputs, strict=True):
-            apart = float((wanted - got).abs().max()) if wanted.shape == got.shape else float("inf")
+            apart = float((wanted - got.detach()).abs().max()) if wanted.shape == got.shape else float("inf")
             fine &= apart <= TOLERANCE * max(1.0, float(wanted.abs().max()))  # NaN is not
-            far = max(far, apart)
+            far = max(far, apart if apart == apart else float("inf"))
         return far, fine
-
-
-def _dims(name: str, batches: Sequence[Batch], counter: Iterator[int]) -> Iterator[int | str]:
-    for sizes in zip(*(batch[name].shape for batch in batches), strict=True):
-        yield sizes[0] if len(set(sizes)) == 1 else "B" if sizes == SIZES else f"N{next(counter)}"
 
 
 def trace(encoder: Encoder, batches: Sequence[Batch], name: str) -> Traced:
@@ -81,10 +107,11 @@ def trace(encoder: Encoder, batches: Sequence[Batch], name: str) -> Traced:
     Raises:
         UserError: what the encoder does depends on the numbers in a batch, or torch has no graph of it.
     """
-    module = Instances(encoder).eval()
+    module, asked = Instances(encoder).eval(), Asked(batches[0])
     with torch.no_grad():
         wanted = tuple(module(batch) for batch in batches)
-    taken = tuple(dict(batch) for batch in batches)
+        module(asked)
+    taken = tuple({key: one[key] for key in one if key in asked.names} for one in batches)
     try:
         program = _program(module, taken)
         unused = _unused(program, list(taken[0]))
@@ -109,8 +136,10 @@ def _program(module: nn.Module, batches: Sequence[Batch]) -> torch.export.Export
     }
     with quiet(), torch.no_grad():
         program = torch.export.export(module, (dict(first),), dynamic_shapes={"batch": free}, strict=False)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names files of this machine
+    program.example_inputs = None  # they are real samples, and would be in the file
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
 
 
@@ -129,6 +158,8 @@ def _reason(error: Exception) -> str:
     where = f", in {Path(outside[-1].filename).name}, line {outside[-1].lineno}" if outside else ""
     if "DataDependent" in type(error).__name__:
         return f"what it does next depends on numbers in the batch{where}"
+    if "specialized it to be a constant" in str(error):
+        return "a size is fixed that batches differ in: its code takes `len(x)`, or int() of a size, for `x.shape[0]`"
     return f"{type(error).__name__}: {one_line(error)}{where}"
 
 
@@ -138,7 +169,11 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -93,7 +93,7 @@ def enough(share: Tensor) -> Tensor:
     """[B, N] bool: which tokens are valid by their valid share; the best one where none is."""
     valid = share >= VALID
     best = torch.zeros_like(valid).scatter(1, share.argmax(1, keepdim=True), True)
-    return torch.where(valid.any(1, keepdim=True), valid, best)
+    return valid | best & ~valid.any(1, keepdim=True)
 
 
 def grid_of(tokens: Tokens) -> list[int]:
