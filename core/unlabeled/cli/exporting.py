@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from unlabeled.cli.evaluation import same_domain
 from unlabeled.cli.flags import Parser, normalise
+from unlabeled.errors import UserError, nearest
 from unlabeled.plugins import Registry
 
 
@@ -18,13 +19,17 @@ def export(registry: Registry, arguments: Sequence[str]) -> int:
     says = "; ".join(f"{name}: {form.says}" for name, form in FORMATS.items())
     parser = Parser(f"{registry.domain} export", "Write a run's encoder for others to read.")
     parser.add_argument("run", help="a run's folder, its encoder folder, or hf:OWNER/NAME")
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=says)
-    parser.add_argument("--out", required=True, help="the folder to make")
+    parser.add_argument("--to", metavar="FORMAT", help=says)
+    parser.add_argument("--out", help="the folder to make")
     parser.add_argument("--data", help="onnx, torch: samples to compare with (default: the run's own data)")
     parser.add_argument("--push", default="", metavar="OWNER/NAME", help="huggingface: also upload it to the hub")
     parser.add_argument("--private", action="store_true", help="make the repository private")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     flags = parser.read(normalise(arguments))
+    if not flags.to:
+        raise UserError(f"say by --to what to write; {nearest('', FORMATS)}")
+    if not flags.out:
+        raise UserError("say by --out which folder to make")
     same_domain(registry, describe(flags.run).domain, flags.run)
     made = write(
         flags.run,
