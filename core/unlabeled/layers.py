@@ -89,11 +89,9 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed.
     """
     counts = keep.sum(1)
-    if (
-        torch.compiler.is_exporting()
-    ):  # a graph for any batch: nothing moves, and what is not kept is attended to by none
-        every = (keep | (counts == 0)[:, None])[:, None, None]
-        return None, every if owner is None else every & (owner[:, None, :, None] == owner[:, None, None, :])
+    if torch.compiler.is_exporting():  # for any batch: nothing moves, and what is not kept is attended to by none
+        seen = (keep | (counts == 0)[:, None])[:, None, None]
+        return None, seen if owner is None else _within(owner, seen)
     least, most = torch.stack(counts.aminmax()).tolist()  # the one question a step asks the device
     order, owner_kept = None, owner
     if least < keep.shape[1]:
@@ -104,9 +102,14 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         slots = torch.arange(max(most, 1), device=keep.device)
         mask = (slots < counts.clamp(min=1)[:, None])[:, None, None]  # softmax needs one key in every row
     if owner_kept is not None:
-        same = owner_kept[:, None, :, None] == owner_kept[:, None, None, :]
-        mask = same if mask is None else same & mask | torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
+        mask = _within(owner_kept, mask)
     return order, mask
+
+
+def _within(owner: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask for tokens that attend to those of the same owner [B, N], and to themselves always."""
+    same = owner[:, None, :, None] == owner[:, None, None, :]
+    return same if mask is None else same & mask | torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
 
 
 def unpack(packed: Tensor, order: Tensor | None, keep: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from unlabeled.cli.main import main
 from unlabeled.embedding import embed, whole_batches
 from unlabeled.errors import UserError
 from unlabeled.evaluation.results import Result, Row
-from unlabeled.exporting import graphs
+from unlabeled.exporting import programs
 from unlabeled.exporting.export import FORMATS
 from unlabeled.exporting.job import base_names, is_place, placeless
 from unlabeled.saved import describe
@@ -141,7 +141,7 @@ def test_what_onnx_cannot_is_refused_and_leaves_no_folder(run: Path, monkeypatch
     def fails(*given: Any, **named: Any) -> None:
         raise RuntimeError("no operator\nfor it")
 
-    monkeypatch.setattr(graphs.torch.onnx, "export", fails)
+    monkeypatch.setattr(programs.torch.onnx, "export", fails)
     with pytest.raises(
         UserError, match="'ft_transformer' cannot be exported to ONNX: RuntimeError: no operator for it"
     ):

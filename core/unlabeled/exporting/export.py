@@ -10,10 +10,10 @@ from pathlib import Path
 
 from unlabeled.errors import UserError, choose
 from unlabeled.exporting.copies import write_hub_folder, write_safetensors
-from unlabeled.exporting.graphs import write_onnx, write_program
 from unlabeled.exporting.hub import check_push, upload
 from unlabeled.exporting.job import Job, Written
 from unlabeled.exporting.libraries import write_backbone
+from unlabeled.exporting.programs import write_onnx, write_program
 from unlabeled.files import replace_folder
 
 
@@ -40,8 +40,8 @@ FORMATS: Mapping[str, Format] = {
     "backbone": Format(
         "weights for the library that the backbone is of", write_backbone, ("backbone.safetensors", "backbone.json")
     ),
-    "onnx": Format("a graph for ONNX runtimes", write_onnx, ("encoder.onnx", "encoder.onnx.data", "inputs.json")),
-    "torch": Format("a graph for torch alone, by torch.export", write_program, ("encoder.pt2", "inputs.json")),
+    "onnx": Format("a program for ONNX runtimes", write_onnx, ("encoder.onnx", "encoder.onnx.data", "inputs.json")),
+    "torch": Format("a program for torch alone, by torch.export", write_program, ("encoder.pt2", "inputs.json")),
 }
 
 
@@ -53,7 +53,7 @@ class Exported:
     files: Mapping[str, int]  # bytes of each
     load: str  # lines of Python that load it
     notes: tuple[str, ...] = ()
-    difference: float | None = None  # of a graph: the largest from the original's numbers
+    difference: float | None = None  # of a program: the largest from the original's numbers
     url: str = ""  # where it was pushed
 
 
@@ -79,7 +79,7 @@ def export(
         overwrite: replace an earlier export in `out`.
 
     Raises:
-        UserError: there is no such run or format, the encoder cannot be had in it, `out` is taken, an exported graph
+        UserError: there is no such run or format, the encoder cannot be had in it, `out` is taken, an exported program
             differs from the encoder, or the hub cannot be reached. No folder is left, but after a failed upload.
     """
     job, form, folder = Job(str(run), to, data, push), choose("format", to, FORMATS), Path(out)

@@ -33,7 +33,7 @@ class Job:
 
     run: str
     to: str
-    data: str | None = None  # whose samples an exported graph is traced and compared with; None: the run's own
+    data: str | None = None  # whose samples an exported program is traced and compared with; None: the run's own
     push: str = ""  # OWNER/NAME on the Hugging Face hub
 
     @cached_property

@@ -1,4 +1,4 @@
-"""An encoder as one graph from a batch's tensors to `instances`, by torch.export."""
+"""An encoder as one program from a batch's tensors to `instances`, by torch.export."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unlabeled.errors import UserError, one_line
 TOLERANCE = 1e-4
 """How far numbers may be from the encoder's, as a share of its largest (at least 1)."""
 SIZES = (3, 1)
-"""Samples of the batch that is traced, and of another one. What differs in shape between them is free in the graph."""
+"""Samples of the batch that is traced, and of another one. What differs in shape between them is free."""
 
 
 class Instances(nn.Module):
@@ -60,10 +60,10 @@ class Asked(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class Traced:
-    """A graph, the batches that it is compared on, and what the encoder makes of them."""
+    """A program, the batches that it is compared on, and what the encoder makes of them."""
 
     program: torch.export.ExportedProgram
-    batches: tuple[Batch, ...]  # of what the graph takes alone
+    batches: tuple[Batch, ...]  # of what the program takes alone
     wanted: tuple[Tensor, ...]
 
     @property
@@ -98,14 +98,14 @@ class Traced:
 
 
 def trace(encoder: Encoder, batches: Sequence[Batch], name: str) -> Traced:
-    """One graph of an encoder in eval mode, for batches of any size.
+    """One program of an encoder in eval mode, for batches of any size.
 
     Args:
         batches: whole ones of `SIZES` samples, on the CPU; the first is traced.
         name: of the encoder, for errors.
 
     Raises:
-        UserError: what the encoder does depends on the numbers in a batch, or torch has no graph of it.
+        UserError: what the encoder does depends on the numbers in a batch, or torch has no program of it.
     """
     module, asked = Instances(encoder).eval(), Asked(batches[0])
     with torch.no_grad():
@@ -120,7 +120,7 @@ def trace(encoder: Encoder, batches: Sequence[Batch], name: str) -> Traced:
             with contextlib.suppress(KeyError):
                 program, taken = _program(module, fewer), fewer
     except Exception as error:  # torch.export has many errors, and whatever a library's code raises for fake tensors
-        raise UserError(f"encoder {name!r} cannot be exported as a graph: {_reason(error)}") from None
+        raise UserError(f"encoder {name!r} cannot be exported as a program: {_reason(error)}") from None
     return Traced(program, taken, wanted)
 
 
@@ -137,8 +137,9 @@ def _program(module: nn.Module, batches: Sequence[Batch]) -> torch.export.Export
     with quiet(), torch.no_grad():
         program = torch.export.export(module, (dict(first),), dynamic_shapes={"batch": free}, strict=False)
     program.example_inputs = None  # they are real samples, and would be in the file
-    for part in program.graph_module.modules():
-        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+    parts = [part for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    for part in parts:
+        for node in part.graph.nodes:
             node.meta.pop("stack_trace", None)  # it names files of this machine
     return program
 
@@ -151,7 +152,7 @@ def _unused(program: torch.export.ExportedProgram, names: Sequence[str]) -> set[
 
 
 def _reason(error: Exception) -> str:
-    """Why there is no graph, and in which line of which file."""
+    """Why there is no program, and in which line of which file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "<" not in frame.filename]
     torch_home, here = str(Path(torch.__file__).parent) + os.sep, str(Path(__file__))
     outside = [frame for frame in frames if not frame.filename.startswith(torch_home) and frame.filename != here]
@@ -165,7 +166,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn of their own code, and print whole graphs where they fail."""
+    """Exporters warn of their own code, and print whole programs where they fail."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

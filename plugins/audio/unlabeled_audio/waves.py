@@ -117,7 +117,7 @@ class Wav2Vec2(Encoder):
         return out
 
     def embed(self, tokens: Tokens) -> Tensor:
-        exporting = torch.compiler.is_exporting()  # a graph cannot choose rows
+        exporting = torch.compiler.is_exporting()  # a program cannot choose rows
         chosen = tokens.values.flatten(0, 1) if exporting else tokens.values[tokens.valid]
         x = chosen[:, None]  # [n, 1, 400]: each token by itself, padding not at all
         for layer in self.model.feature_extractor.conv_layers:

@@ -1,4 +1,4 @@
-"""Every encoder as a graph, by torch.export and by ONNX: the same numbers on any batch, or refused by name."""
+"""Every encoder as a program, by torch.export and by ONNX: the same numbers on any batch, or refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unlabeled import plugins
 from unlabeled.contract import Batch, Encoded, Encoder, Tokens
 from unlabeled.errors import UserError
-from unlabeled.exporting.graphs import run_onnx, save_onnx, save_program
+from unlabeled.exporting.programs import run_onnx, save_onnx, save_program
 from unlabeled.exporting.tracing import SIZES, Traced, trace
 from unlabeled.testing import Bench
 
@@ -40,7 +40,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("eo", "resnet"): {"model": "test_resnet"},
     ("eo", "convnext"): {"model": "test_convnext"},
 }
-"""Options that make a graph of few nodes; others are as they come."""
+"""Options that make a program of few nodes; others are as they come."""
 
 
 def registered() -> Iterator[tuple[str, str]]:
@@ -70,12 +70,14 @@ def _bytes(x: Tensor) -> bytes:
 
 
 @pytest.mark.parametrize(("domain", "name"), [pytest.param(*one, id=" ".join(one)) for one in registered()])
-def test_an_encoder_is_one_graph_or_refused_by_name(bench: Any, domain: str, name: str, tmp_path: Path) -> None:
+def test_an_encoder_is_one_program_or_refused_by_name(bench: Any, domain: str, name: str, tmp_path: Path) -> None:
     home = bench(domain)
     encoder = home.registry.make("encoder", name, home.reader.facts, **SMALL.get((domain, name), {})).eval()
     seen = batches(home, *SIZES)
     if (domain, name) in REFUSED:
-        with pytest.raises(UserError, match=f"encoder '{name}' cannot be exported as a graph: {REFUSED[domain, name]}"):
+        with pytest.raises(
+            UserError, match=f"encoder '{name}' cannot be exported as a program: {REFUSED[domain, name]}"
+        ):
             trace(encoder, seen, name)
         return
     traced = trace(encoder, seen, name)
@@ -154,12 +156,12 @@ def test_what_is_asked_for_and_not_used_stays() -> None:
 @pytest.mark.parametrize(
     ("doing", "reason"),
     [
-        ("branches", "what it does next depends on numbers in the batch, in test_graphs.py, line"),
+        ("branches", "what it does next depends on numbers in the batch, in test_programs.py, line"),
         ("counts", "a size is fixed that batches differ in"),
     ],
 )
-def test_what_has_no_graph_is_refused_in_one_line(doing: str, reason: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=f"encoder 'mean' cannot be exported as a graph: {reason}") as caught:
+def test_what_has_no_program_is_refused_in_one_line(doing: str, reason: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=f"encoder 'mean' cannot be exported as a program: {reason}") as caught:
         trace(Mean(doing), numbered(*SIZES), "mean")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

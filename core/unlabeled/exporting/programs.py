@@ -1,4 +1,4 @@
-"""Formats that need no code of unlabeled: torch.export's graph of an encoder, and ONNX's, made of it."""
+"""Formats that need no code of unlabeled: torch.export's program of an encoder, and ONNX's, made of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_program(job: Job, folder: Path) -> Written:
     """encoder.pt2 and inputs.json.
 
     Raises:
-        UserError: there is no graph, or it differs from the encoder.
+        UserError: there is no program, or it differs from the encoder.
     """
     traced, about = _traced(job)
     path = folder / "encoder.pt2"
@@ -56,7 +56,7 @@ def write_onnx(job: Job, folder: Path) -> Written:
     """encoder.onnx (weights beyond 2 GB in encoder.onnx.data) and inputs.json.
 
     Raises:
-        UserError: a package is missing, there is no graph, ONNX has no such operator, or it differs from the encoder.
+        UserError: a package is missing, there is no program, ONNX has no such operator, or it differs from the encoder.
     """
     try:
         import onnxruntime
@@ -111,14 +111,14 @@ def run_onnx(session: Any, batch: Batch) -> Tensor:
 
 
 def _traced(job: Job) -> tuple[Traced, dict[str, Any]]:
-    """The graph, and what its reader must know."""
+    """The program, and what its reader must know."""
     reader, batches = _batches(job)
     traced = trace(job.encoder, batches, job.encoder_name)
     description = portable(job.description)
     kept = ("unlabeled", "domain", "encoder", "reader", "view", "facts")
     preprocessing = (
-        f"{_first_sentence(reader)} The graph takes a batch of the reader's samples in the view's undisturbed form, as "
-        "unlabeled.embedding.whole_batches gives it; all that comes after is in the graph."
+        f"{_first_sentence(reader)} The program takes a batch of the reader's samples in the view's undisturbed form, "
+        "as unlabeled.embedding.whole_batches gives it; all that comes after is in the program."
     )
     return traced, {"preprocessing": preprocessing, **{key: description[key] for key in kept}}
 
