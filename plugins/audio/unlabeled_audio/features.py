@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Facts
 from unlabeled.errors import UserError
+from unlabeled.layers import is_exporting
 
 FLOOR = 1e-6  # power below which there is silence; 16 bits' own noise is about there
 
@@ -91,7 +92,7 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
         window, filters, size = _tables(mel, wave.device)
         around = nn.functional.pad(wave.float(), (mel.window // 2, mel.window))
         frames = around.unfold(1, mel.window, mel.hop)[:, :T]  # [B, T, window]
-        if torch.compiler.is_exporting():  # a program cannot choose rows
+        if is_exporting():  # a program cannot choose rows
             return torch.where(there[..., None], _logs(frames * window, filters, size, mel), 0).transpose(1, 2)
         row, frame = there.nonzero(as_tuple=True)  # padding, often most of a batch, costs no transform
         logs = _logs(frames[row, frame] * window, filters, size, mel)

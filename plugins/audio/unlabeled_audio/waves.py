@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import mean_of
+from unlabeled.layers import is_exporting, mean_of
 from unlabeled_audio.features import FLOOR
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel and stride of the papers' seven
@@ -117,7 +117,7 @@ class Wav2Vec2(Encoder):
         return out
 
     def embed(self, tokens: Tokens) -> Tensor:
-        exporting = torch.compiler.is_exporting()  # a program cannot choose rows
+        exporting = is_exporting()  # a program cannot choose rows
         chosen = tokens.values.flatten(0, 1) if exporting else tokens.values[tokens.valid]
         x = chosen[:, None]  # [n, 1, 400]: each token by itself, padding not at all
         for layer in self.model.feature_extractor.conv_layers:

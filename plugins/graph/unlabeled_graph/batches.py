@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unlabeled.contract import Batch, Sample
 from unlabeled.errors import UserError
+from unlabeled.layers import is_exporting
 from unlabeled.randomness import Draws
 
 
@@ -80,7 +81,7 @@ def flat(batch: Batch, columns: Tensor | None = None) -> Batch:
 def owners(batch: Batch) -> Tensor:
     """[N] the graph of each node of a flat batch."""
     sizes = batch["sizes"]
-    if torch.compiler.is_exporting():  # ONNX has no repeat_interleave of a known length
+    if is_exporting():  # ONNX has no repeat_interleave of a known length
         place = torch.arange(batch["x"].shape[0], device=sizes.device)
         return (sizes.cumsum(0) <= place[:, None]).sum(1)
     numbers = torch.arange(sizes.shape[0], device=sizes.device)

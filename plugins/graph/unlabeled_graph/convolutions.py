@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.contract import Tokens
+from unlabeled.layers import is_exporting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # PyG 2.8 scripts functions at import, which torch 2.14 warns of
@@ -28,7 +29,7 @@ def multiplied(tokens: Tokens) -> Tensor:
     have no such product.
     """
     edges = listed(tokens)
-    if edges.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting():
+    if edges.device.type != "cpu" or torch.is_autocast_enabled("cpu") or is_exporting():
         return edges
     nodes = tokens.valid.shape[1]
     ones = torch.ones(edges.shape[1], dtype=tokens.values.dtype)
