@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlabeled.embedder import Embedder
+    from unlabeled.exporting.export import export
     from unlabeled.saved import load
     from unlabeled.training.pretrain import pretrain
 
-__all__ = ["Embedder", "load", "pretrain"]
+__all__ = ["Embedder", "export", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:  # torch is imported when one of them is used, not before
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:  # torch is imported when one of them is used
         from unlabeled.embedder import Embedder
 
         return Embedder
+    if name == "export":
+        from unlabeled.exporting.export import export
+
+        return export
     if name == "load":
         from unlabeled.saved import load
 

@@ -29,6 +29,7 @@ __all__ = [
     "Encoder",
     "Facts",
     "Kind",
+    "LibraryModel",
     "Predictor",
     "Reader",
     "Sample",
@@ -124,6 +125,17 @@ class Predictor(nn.Module):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class LibraryModel:
+    """A model of another library that an encoder's weights fit: `call(**arguments)` makes it and loads `state`."""
+
+    library: str  # as pip calls it
+    call: str  # dotted: timm.create_model
+    arguments: Mapping[str, Any]  # plain JSON
+    state: Mapping[str, Tensor]
+    input: str  # what the model takes, in words: the bands standardised [B, C, H, W]
+
+
 class Encoder(nn.Module):
     """A backbone. `tokenize` cuts without weights; `forward` weighs, and decides how hidden tokens are hidden.
 
@@ -161,6 +173,10 @@ class Encoder(nn.Module):
             alter: goes over `embed(tokens)`; asked only of encoders with a mixing point.
         """
         raise NotImplementedError
+
+    def library_model(self) -> LibraryModel | None:
+        """The same weights for the library that the backbone is of, where it makes the same of them; None: nowhere."""
+        return None
 
     def predictor(self, out_width: int, width: int, depth: int) -> Predictor | None:
         """This domain's own predictor (an MLP, a GNN); None: the core's transformer over the coordinates."""

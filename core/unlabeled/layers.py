@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from unlabeled.collectives import sum_over_ranks, world
 from unlabeled.contract import Encoder, Predictor, Tokens
 
-__all__ = ["BatchNorm", "Place", "Trunk", "head", "mean_of", "packing", "predictor", "unpack"]
+__all__ = ["BatchNorm", "Place", "Trunk", "head", "is_exporting", "mean_of", "packing", "predictor", "unpack"]
+
+
+def is_exporting() -> bool:
+    """Whether torch.export follows the code, so that it must not depend on numbers; torch.compile may fall back.
+
+    Some versions of torch (2.8 is one) call both the same.
+    """
+    return torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
 
 
 def mean_of(x: Tensor, keep: Tensor) -> Tensor:
@@ -89,6 +97,9 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         indices [B, L] that move kept tokens to the front, and the attention mask; None where not needed.
     """
     counts = keep.sum(1)
+    if is_exporting():  # for any batch: nothing moves, and what is not kept is attended to by none
+        seen = (keep | (counts == 0)[:, None])[:, None, None]
+        return None, seen if owner is None else _within(owner, seen)
     least, most = torch.stack(counts.aminmax()).tolist()  # the one question a step asks the device
     order, owner_kept = None, owner
     if least < keep.shape[1]:
@@ -99,15 +110,20 @@ def packing(keep: Tensor, owner: Tensor | None) -> tuple[Tensor | None, Tensor |
         slots = torch.arange(max(most, 1), device=keep.device)
         mask = (slots < counts.clamp(min=1)[:, None])[:, None, None]  # softmax needs one key in every row
     if owner_kept is not None:
-        same = owner_kept[:, None, :, None] == owner_kept[:, None, None, :]
-        mask = same if mask is None else same & mask | torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
+        mask = _within(owner_kept, mask)
     return order, mask
+
+
+def _within(owner: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask for tokens that attend to those of the same owner [B, N], and to themselves always."""
+    same = owner[:, None, :, None] == owner[:, None, None, :]
+    return same if mask is None else same & mask | torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
 
 
 def unpack(packed: Tensor, order: Tensor | None, keep: Tensor) -> Tensor:
     """Packed tokens [B, L, D] at their places again [B, N, D]; zeros where nothing was kept."""
     if order is None:
-        return packed
+        return torch.where(keep[..., None], packed, 0) if is_exporting() else packed
     out = packed.new_zeros(*keep.shape, packed.shape[-1])
     out = out.scatter(1, order[..., None].expand(-1, -1, packed.shape[-1]), packed)
     return torch.where(keep[..., None], out, 0)

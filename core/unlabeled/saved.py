@@ -1,4 +1,4 @@
-"""A trained encoder on disk: encoder.safetensors and encoder.json, loadable without the training code."""
+"""A trained encoder on disk: weights and a description beside them, loadable without the training code."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from unlabeled.seen import Ids, write_ids
 __all__ = ["Saved", "describe", "load"]
 
 FORMAT = 1
+OWN, HUB_FORM = ("encoder.json", "encoder.safetensors"), ("config.json", "model.safetensors")
+"""Description and weights, as a run has them and as a repository of the Hugging Face hub has them."""
+HUB = "hf:"  # before OWNER/NAME, in place of a folder
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,20 @@ def save_encoder(folder: Path, encoder: Encoder, config: Config, facts: Facts, s
 
 
 def describe(run: str | Path) -> Saved:
-    """What a run's encoder is, from encoder.json in the run folder or the encoder folder itself.
+    """What a run's encoder is, from the description in the run folder or the encoder folder itself.
+
+    Args:
+        run: a run, its encoder folder, what `export` made of it, or hf:OWNER/NAME for what was pushed.
 
     Raises:
         UserError: there is none, or it is not readable.
     """
-    folder = encoder_folder(run)
+    path, _ = encoder_files(run)
     try:
-        data: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
+        data: dict[str, Any] = json.loads(path.read_text())
         if data["format"] != FORMAT:
             raise UserError(
-                f"{folder} was written by unlabeled {data['unlabeled']}, in a format this version cannot read"
+                f"{path.parent} was written by unlabeled {data['unlabeled']}, in a format this version cannot read"
             )
         return Saved(
             data["domain"],
@@ -109,38 +115,74 @@ def describe(run: str | Path) -> Saved:
             data.get("labels", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'encoder.json'} is damaged ({error}); save the run again with --resume") from None
+        raise UserError(f"{path} is damaged ({error}); save the run again with --resume") from None
 
 
-def encoder_folder(run: str | Path) -> Path:
-    """The folder with encoder.json, given a run folder or that folder itself.
+def encoder_files(run: str | Path) -> tuple[Path, Path]:
+    """The description and the weights, given a run folder, that of an encoder, or hf:OWNER/NAME.
 
     Raises:
         UserError: there is no encoder there.
     """
+    if str(run).startswith(HUB):
+        run = _from_hub(str(run).removeprefix(HUB))
     for folder in (Path(run) / "encoder", Path(run)):
-        if (folder / "encoder.json").exists():
-            return folder
+        for description, weights in (OWN, HUB_FORM):
+            path = folder / description
+            if path.exists() and (description != HUB_FORM[0] or _is_ours(path)):
+                return path, folder / weights
     if not Path(run).exists():
         raise UserError(f"{run} does not exist; give the folder that `pretrain --out` made")
     raise UserError(f"{run} holds no encoder yet; finish the run, or stop it with Ctrl-C, which saves one")
 
 
+def encoder_folder(run: str | Path) -> Path:
+    """The folder of `encoder_files`."""
+    return encoder_files(run)[0].parent
+
+
+def _is_ours(path: Path) -> bool:
+    """Every library calls its description config.json; ours names unlabeled, or is damaged."""
+    try:
+        return "unlabeled" in json.loads(path.read_text())
+    except ValueError:
+        return True
+
+
+def _from_hub(name: str) -> Path:
+    """The folder that a repository of the Hugging Face hub is kept in here.
+
+    Raises:
+        UserError: huggingface_hub is missing, or there is no such repository or network.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f'{HUB}{name} needs huggingface_hub: pip install "unlabeled[export]"') from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FORM)))
+    except Exception as error:  # the hub has an error for each of: no network, no such name, not allowed
+        raise UserError(f"{HUB}{name} could not be had ({one_line(error)}); check the name, and the network") from None
+
+
 def load(run: str | Path) -> Encoder:
     """A trained encoder in eval mode: `tokens = encoder.tokenize(batch); encoder(tokens).instances`.
+
+    Args:
+        run: a run's folder, its encoder folder, what `export` made of it, or hf:OWNER/NAME for what was pushed.
 
     Raises:
         UserError: there is no encoder, it is damaged, or its weights are another encoder's.
     """
     from safetensors.torch import load_file
 
-    saved, path = describe(run), encoder_folder(run) / "encoder.safetensors"
+    saved, (described, path) = describe(run), encoder_files(run)
     encoder = saved.make_encoder()
     try:
         encoder.load_state_dict(load_file(path))
     except RuntimeError as error:
         raise UserError(
-            f"the weights in {path} are not those of encoder {saved.encoder.name!r} as encoder.json describes it: "
+            f"the weights in {path} are not those of encoder {saved.encoder.name!r} as {described.name} describes it: "
             f"{one_line(error)}"
         ) from None
     except Exception as error:  # safetensors has its own error type, and the file may be absent

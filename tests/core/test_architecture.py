@@ -23,6 +23,7 @@ DOMAINS = set(PROJECT["entry-points"]["unlabeled"]) | set(PROJECT["optional-depe
     "store",
     "tensorboard",
     "bench",
+    "export",
 }
 
 LEVELS: dict[str, int] = {
@@ -60,6 +61,7 @@ LEVELS: dict[str, int] = {
     "embedding": 8,
     "saved": 8,
     "stored": 9,
+    "exporting": 9,
     "evaluation": 9,
     "training.checkpoint": 3,
     "training.health": 3,

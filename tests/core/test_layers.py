@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unlabeled.contract import Tokens
-from unlabeled.layers import BatchNorm, Place, TransformerPredictor, Trunk, head, mean_of, synchronised
+from unlabeled.layers import BatchNorm, Place, TransformerPredictor, Trunk, head, is_exporting, mean_of, synchronised
 
 
 def trunk(depth: int = 2) -> Trunk:
@@ -186,3 +186,41 @@ def test_head() -> None:
     assert [type(layer) for layer in plain] == [nn.Linear, nn.GELU, nn.Linear]
     assert all(layer.bias is not None for layer in plain if isinstance(layer, nn.Linear))
     assert [layer.out_features for layer in head([3, 4, 5, 6]) if isinstance(layer, nn.Linear)] == [4, 5, 6]
+
+
+# --- followed by torch.export
+
+
+class Encode(nn.Module):
+    """A trunk as a program takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk(16, 2)
+
+    def forward(self, x: Tensor, keep: Tensor, owner: Tensor | None = None) -> Tensor:
+        out: Tensor = self.trunk(x, keep, owner)[0]
+        return out
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_program_of_a_trunk_gives_what_packing_gives(flat: bool) -> None:
+    """Whatever is kept, nothing at all too; a program moves no tokens."""
+    encode = Encode().eval()
+    x = torch.randn(1, 14, 16) if flat else torch.randn(3, 7, 16)
+    owner = (torch.arange(14) // 5)[None] if flat else None
+    free = tuple({int(flat): torch.export.Dim.DYNAMIC} for _ in range(3 if flat else 2))
+    given = (owner,) if flat else ()
+    keep = torch.ones(x.shape[:2], dtype=torch.bool)
+    program = torch.export.export(encode, (x, keep, *given), dynamic_shapes=free, strict=False).module()
+    for share in (1.0, 0.6, 0.2, 0.0):
+        keep = torch.rand(x.shape[:2]) < share
+        torch.testing.assert_close(program(x, keep, *given), encode(x, keep, *given), atol=1e-6, rtol=0)
+
+
+def test_compiling_is_not_exporting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_exporting()
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert is_exporting()
+    monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)
+    assert not is_exporting()

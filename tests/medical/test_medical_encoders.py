@@ -13,7 +13,7 @@ from unlabeled import plugins
 from unlabeled.errors import UserError
 from unlabeled.training.initial import initialise
 from unlabeled_medical.encoders import SIZES, ViT
-from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled_medical.patches import VolumeEncoder, grid_of
 from unlabeled_medical.residual import ResNet3D, ResUNet
 from unlabeled_medical.swin import SwinUNETR
 
@@ -40,7 +40,7 @@ def test_maps_are_as_wide_as_said_and_ever_coarser(name: str) -> None:
 def test_crops_need_not_be_multiples_of_anything(name: str) -> None:
     encoder = make(name)
     tokens = encoder.tokenize({"image": torch.randn(1, 2, 17, 9, 13)})
-    assert tokens.context[GRID].tolist() == [[3, 2, 2]]
+    assert grid_of(tokens) == [3, 2, 2]
     assert encoder(tokens).tokens.shape == (1, 12, encoder.width)  # type: ignore[union-attr]
 
 

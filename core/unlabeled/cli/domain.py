@@ -1,4 +1,4 @@
-"""Commands of a domain: pretrain, inspect, embed, evaluate, and what its plugins add."""
+"""Commands of a domain: pretrain, inspect, embed, evaluate, export, and what its plugins add."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlabeled.cli.embedding import embed
 from unlabeled.cli.evaluation import evaluate, same_domain
+from unlabeled.cli.exporting import export
 from unlabeled.cli.flags import (
     COMPOSE,
     Parser,
@@ -40,6 +41,7 @@ def run(registry: Registry, arguments: list[str]) -> int:
         "inspect": inspect,
         "embed": embed,
         "evaluate": evaluate,
+        "export": export,
     }
     for sentence in registry.broken.values():
         print(f"warning: {sentence}", file=sys.stderr)

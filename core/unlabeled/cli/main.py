@@ -18,6 +18,7 @@ for a domain ({domains}):
   inspect DATA                         what the reader sees, what is broken
   embed RUN DATA -o FILE               a row of numbers for every sample
   evaluate RUN DATA --label L          probes, beside the untrained encoder and the raw data
+  export RUN --to FORMAT --out FOLDER  the encoder for others to read: safetensors, ONNX, the Hugging Face hub
 
 everywhere:
   report RUN ...    one page about runs: results, curves, health, a map of the embedding

@@ -10,14 +10,15 @@ from typing import Any
 
 import unlabeled
 from unlabeled.config import load_config
-from unlabeled.saved import encoder_folder
+from unlabeled.saved import encoder_files
 
 
 def config_hash(run: str | Path) -> str:
-    """Of config.yaml as data, or of encoder.json where there is an encoder alone."""
-    folder = encoder_folder(run)
+    """Of config.yaml as data, or of the encoder's description where there is an encoder alone."""
+    described, _ = encoder_files(run)
+    folder = described.parent
     configs = [path for path in (Path(run) / "config.yaml", folder.parent / "config.yaml") if path.exists()]
-    data: Any = load_config(configs[0]) if configs else json.loads((folder / "encoder.json").read_text())
+    data: Any = load_config(configs[0]) if configs else json.loads(described.read_text())
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 

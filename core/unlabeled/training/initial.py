@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError, nearest, one_line
-from unlabeled.saved import Saved, describe, encoder_folder
+from unlabeled.saved import Saved, describe, encoder_files
 
 State = Mapping[str, Tensor]
 NESTED = ("model", "state_dict", "module", "encoder", "student", "teacher", "backbone")
@@ -21,7 +21,7 @@ NESTED = ("model", "state_dict", "module", "encoder", "student", "teacher", "bac
 
 
 def run_of(source: str) -> Saved | None:
-    """What encoder.json says, where the source is a run's folder or its encoder folder; else None.
+    """What its description says, where the source is a run's folder or its encoder folder; else None.
 
     Raises:
         UserError: it is a folder without an encoder.
@@ -64,7 +64,7 @@ def _homes(encoder: Encoder) -> dict[str, nn.Module]:
 
 
 def _from_run(encoder: Encoder, source: str) -> str:
-    saved, path = describe(source), encoder_folder(source) / "encoder.safetensors"
+    saved, path = describe(source), encoder_files(source)[1]
     theirs, own = _read(path), encoder.state_dict()
     lacks = [f"it has no {name}" for name in own if name not in theirs]
     more = [f"only it has {name}" for name in theirs if name not in own]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from unlabeled.layers import BatchNorm
+from unlabeled.layers import BatchNorm, is_exporting
 
 
 class Stage(nn.Module):
@@ -22,6 +22,9 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
         """[B, C, F, T], [B, T / 2] bool, what is there afterwards -> [B, C', F / 2, T / 2], zero elsewhere."""
         x = nn.functional.max_pool2d(self.conv(x), 2).permute(0, 3, 1, 2)  # [B, T, C, F]
+        if is_exporting():  # a program cannot choose rows, and in evaluation the norm is of each by itself
+            out = torch.relu(self.norm(x.flatten(0, 1))).view(x.shape)
+            return torch.where(keep[..., None, None], out, 0).permute(0, 2, 3, 1)
         rows = keep.flatten().nonzero()[:, 0]
         there = torch.relu(self.norm(x.flatten(0, 1)[rows]))
         out = torch.zeros(keep.numel(), *there.shape[1:], dtype=there.dtype, device=x.device).index_copy(0, rows, there)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Facts
 from unlabeled.errors import UserError
+from unlabeled.layers import is_exporting
 
 FLOOR = 1e-6  # power below which there is silence; 16 bits' own noise is about there
 
@@ -66,6 +67,14 @@ def frames_of(length: Tensor, mel: Mel) -> Tensor:
     return 1 + length // mel.hop
 
 
+def _logs(frames: Tensor, filters: Tensor, size: int, mel: Mel) -> Tensor:
+    """Windowed frames [..., W] as standardised log powers [..., F]."""
+    spectrum = torch.fft.rfft(frames, size)
+    power = spectrum.real.square() + spectrum.imag.square()
+    logs: Tensor = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+    return logs
+
+
 @torch.no_grad()
 def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     """Standardised log powers of mel bands; zero beyond a clip's end, and the same whatever padding follows.
@@ -77,15 +86,16 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     Returns:
         [B, F, T] with T = 1 + S // hop.
     """
-    B, T = len(wave), 1 + wave.shape[1] // mel.hop
+    B, T = wave.shape[0], 1 + wave.shape[1] // mel.hop
     there = torch.arange(T, device=wave.device) < frames_of(length, mel)[:, None]
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
         around = nn.functional.pad(wave.float(), (mel.window // 2, mel.window))
+        frames = around.unfold(1, mel.window, mel.hop)[:, :T]  # [B, T, window]
+        if is_exporting():  # a program cannot choose rows
+            return torch.where(there[..., None], _logs(frames * window, filters, size, mel), 0).transpose(1, 2)
         row, frame = there.nonzero(as_tuple=True)  # padding, often most of a batch, costs no transform
-        spectrum = torch.fft.rfft(around.unfold(1, mel.window, mel.hop)[row, frame] * window, size)
-        power = spectrum.real.square() + spectrum.imag.square()
-        logs = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+        logs = _logs(frames[row, frame] * window, filters, size, mel)
         out: Tensor = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
     return out.transpose(1, 2)
 

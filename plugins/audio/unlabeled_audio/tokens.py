@@ -33,7 +33,7 @@ class LogMelEncoder(Encoder):
     def tokenize(self, batch: Batch) -> Tokens:
         mel, frames = features(batch, self.mel)
         mel = torch.nn.functional.pad(mel, (0, -mel.shape[2] % self.patch_frames))
-        B, times = len(mel), mel.shape[2] // self.patch_frames
+        B, times = mel.shape[0], mel.shape[2] // self.patch_frames
         count = (frames / self.patch_frames + 0.5).floor().long().clamp(min=1)  # [B] times of each clip
         time = torch.arange(times, device=mel.device)
         valid = (time < count[:, None]).repeat_interleave(self.rows, 1)

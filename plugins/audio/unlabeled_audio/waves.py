@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import mean_of
+from unlabeled.layers import is_exporting, mean_of
 from unlabeled_audio.features import FLOOR
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel and stride of the papers' seven
@@ -72,25 +72,31 @@ class Wav2Vec2(Encoder):
             )
         self.width = self.embed_width = width
         self.depth, self.rate = depth, int(facts["mel"]["rate"])
-        self.model: Any = wav2vec2_model(
-            extractor_mode="layer_norm",
-            extractor_conv_layer_config=[(channels, kernel, stride) for kernel, stride in CONVOLUTIONS],
-            extractor_conv_bias=True,
-            encoder_embed_dim=width,
-            encoder_projection_dropout=dropout,
-            encoder_pos_conv_kernel=positions,
-            encoder_pos_conv_groups=groups,
-            encoder_num_layers=depth,
-            encoder_num_heads=heads,
-            encoder_attention_dropout=dropout,
-            encoder_ff_interm_features=4 * width,
-            encoder_ff_interm_dropout=dropout,
-            encoder_dropout=dropout,
-            encoder_layer_norm_first=True,
-            encoder_layer_drop=0.0,
-            aux_num_out=None,
-        )
+        self._arguments: dict[str, Any] = {
+            "extractor_mode": "layer_norm",
+            "extractor_conv_layer_config": [(channels, kernel, stride) for kernel, stride in CONVOLUTIONS],
+            "extractor_conv_bias": True,
+            "encoder_embed_dim": width,
+            "encoder_projection_dropout": dropout,
+            "encoder_pos_conv_kernel": positions,
+            "encoder_pos_conv_groups": groups,
+            "encoder_num_layers": depth,
+            "encoder_num_heads": heads,
+            "encoder_attention_dropout": dropout,
+            "encoder_ff_interm_features": 4 * width,
+            "encoder_ff_interm_dropout": dropout,
+            "encoder_dropout": dropout,
+            "encoder_layer_norm_first": True,
+            "encoder_layer_drop": 0.0,
+            "aux_num_out": None,
+        }
+        self.model: Any = wav2vec2_model(**self._arguments)
         self.blank = nn.Parameter(torch.empty(width).uniform_())
+
+    def library_model(self) -> LibraryModel:
+        says = "samples [B, S] at the reader's rate, and lengths [B]"
+        state = self.model.state_dict()
+        return LibraryModel("torchaudio", "torchaudio.models.wav2vec2_model", self._arguments, state, says)
 
     def tokenize(self, batch: Batch) -> Tokens:
         wave, length = batch["wave"], batch["length"]
@@ -111,10 +117,14 @@ class Wav2Vec2(Encoder):
         return out
 
     def embed(self, tokens: Tokens) -> Tensor:
-        x = tokens.values[tokens.valid][:, None]  # [n, 1, 400]: each token by itself, padding not at all
+        exporting = is_exporting()  # a program cannot choose rows
+        chosen = tokens.values.flatten(0, 1) if exporting else tokens.values[tokens.valid]
+        x = chosen[:, None]  # [n, 1, 400]: each token by itself, padding not at all
         for layer in self.model.feature_extractor.conv_layers:
             x, _ = layer(x, None)
         frames = self.model.encoder.feature_projection(x.transpose(1, 2))[:, 0]
+        if exporting:
+            return torch.where(tokens.valid[..., None], frames.unflatten(0, tokens.valid.shape), 0)
         out: Tensor = frames.new_zeros(*tokens.valid.shape, self.width).index_put((tokens.valid,), frames)
         return out
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Facts, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
-from unlabeled_eo.patches import GRID, ChipEncoder
-from unlabeled_eo.vit import made
+from unlabeled_eo.patches import ChipEncoder, grid_of
+from unlabeled_eo.vit import made, of_timm
 
 LEAST = 32  # pixels a side, of which the last stage makes one
 
@@ -27,23 +27,26 @@ class StagedEncoder(ChipEncoder):
     backbone = "net"
 
     def __init__(self, facts: Facts, model: str, patch: int, dropout: float, **options: Any):
-        net = made(model, in_chans=len(facts["channels"]), drop_path_rate=dropout, **options)
+        net, arguments = made(model, in_chans=len(facts["channels"]), drop_path_rate=dropout, **options)
         if not hasattr(net, "forward_intermediates"):
             raise UserError(f"timm's {model!r} does not show its stages; take a resnet or a convnext")
         widths = [info["num_chs"] for info in net.feature_info]
         self._take = list(range(len(widths)))[-4:]
         super().__init__(facts, widths[-1], patch)
         self.map_widths = [widths[at] for at in self._take]
-        self.net = net
+        self.net, self._arguments = net, arguments
         self.project = nn.ModuleList(nn.Linear(width, self.width) for width in self.map_widths)
         self.norm = nn.LayerNorm(self.width)
+
+    def library_model(self) -> LibraryModel:
+        return of_timm(self.net, self._arguments)
 
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         stages = self._stages(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), self.net.forward_head(stages[-1]))
@@ -57,7 +60,7 @@ class StagedEncoder(ChipEncoder):
     def maps(self, batch: Batch) -> list[Tensor]:
         """The last four stages, the finest first."""
         tokens = self.tokenize(batch)
-        return self._stages(self.image(tokens.values, tokens.context[GRID][0].tolist()))
+        return self._stages(self.image(tokens.values, grid_of(tokens)))
 
 
 def _on_grid(x: Tensor, grid: list[int]) -> Tensor:

@@ -12,7 +12,7 @@ from unlabeled.contract import Batch, Encoder, Facts, Tokens
 from unlabeled.errors import UserError
 from unlabeled_eo.statistics import moments, standardised, there
 
-GRID = "grid"  # in the context: the number of patches down and across, of the whole batch
+GRID = "grid"  # in the context: [B, h, w, 0], whose shape says how many patches are down and across in every chip
 VALID = 0.5  # share of a patch's pixels that must be valid
 
 
@@ -43,8 +43,8 @@ class ChipEncoder(Encoder):
         share = F.avg_pool2d(good.any(1, keepdim=True).float(), self.patch).flatten(1)  # [B, N]
         valid = enough(share)
         values = self.patches(image)
-        coords = centres(grid, image.device).expand(len(image), -1, -1)
-        context = {GRID: torch.tensor(grid, device=image.device).expand(len(image), 2)}
+        coords = centres(grid, image.device).expand(image.shape[0], -1, -1)
+        context = {GRID: image.new_empty(image.shape[0], *grid, 0)}
         where = self._where(batch, coords, image)
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
 
@@ -66,7 +66,7 @@ class ChipEncoder(Encoder):
 
     def pixels(self, tokens: Tokens) -> Tensor:
         """Tokens put together again: [B, C, H, W], standardised."""
-        return self.image(tokens.values, tokens.context[GRID][0].tolist())
+        return self.image(tokens.values, grid_of(tokens))
 
     def cut(self, maps: Tensor, side: int) -> Tensor:
         """What belongs to tokens of K maps of every band [B, C, K, h, w], of which a patch has side² places."""
@@ -81,8 +81,8 @@ class ChipEncoder(Encoder):
     def image(self, values: Tensor, grid: Sequence[int]) -> Tensor:
         """Patches [B, N, C × patch²] put together again: [B, C, H, W]."""
         p, C = self.patch, self.channels
-        cut = values.view(len(values), grid[0], grid[1], C, p, p).permute(0, 3, 1, 4, 2, 5)
-        return cut.reshape(len(values), C, grid[0] * p, grid[1] * p)
+        cut = values.view(values.shape[0], grid[0], grid[1], C, p, p).permute(0, 3, 1, 4, 2, 5)
+        return cut.reshape(values.shape[0], C, grid[0] * p, grid[1] * p)
 
     def maps(self, batch: Batch) -> list[Tensor]:
         """Features for dense use [B, D, h, w], the finest first, of chips of which all is seen."""
@@ -93,7 +93,12 @@ def enough(share: Tensor) -> Tensor:
     """[B, N] bool: which tokens are valid by their valid share; the best one where none is."""
     valid = share >= VALID
     best = torch.zeros_like(valid).scatter(1, share.argmax(1, keepdim=True), True)
-    return torch.where(valid.any(1, keepdim=True), valid, best)
+    return valid | best & ~valid.any(1, keepdim=True)
+
+
+def grid_of(tokens: Tokens) -> list[int]:
+    """How many patches are down and across, from a shape: it asks the device nothing, and torch.export follows it."""
+    return list(tokens.context[GRID].shape[1:3])
 
 
 def centres(grid: Sequence[int], device: torch.device) -> Tensor:

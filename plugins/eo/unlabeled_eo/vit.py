@@ -9,27 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Facts, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import Trunk, mean_of, packing, unpack
-from unlabeled_eo.patches import GRID, ChipEncoder, centres, enough, sines
+from unlabeled_eo.patches import GRID, ChipEncoder, centres, enough, grid_of, sines
 
 
-def made(model: str, **options: Any) -> Any:
-    """A timm model without its head.
+def made(model: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A timm model without its head, and the arguments of timm.create_model that make it.
 
     Raises:
         UserError: there is none of that name.
     """
     import timm
 
+    arguments = {"model_name": model, "num_classes": 0, **options}
     try:
-        return timm.create_model(model, pretrained=False, num_classes=0, **options)
+        return timm.create_model(**arguments), arguments
     except (RuntimeError, TypeError, ValueError) as error:
         near = timm.list_models(f"*{model.split('_')[0]}*")[:5]
         raise UserError(
             f"timm makes no {model!r} ({str(error)[:120]}); some that it makes: {', '.join(near)}"
         ) from None
+
+
+def of_timm(net: nn.Module, arguments: dict[str, Any]) -> LibraryModel:
+    """For `--to backbone`."""
+    says = "bands less their mean, over their deviation, zero where there is no value: [B, C, H, W]"
+    return LibraryModel("timm", "timm.create_model", arguments, net.state_dict(), says)
 
 
 class ViT(ChipEncoder):
@@ -65,17 +72,21 @@ class ViT(ChipEncoder):
                 raise UserError(f"width must be a multiple of 32 and depth at least 1, not {width} and {depth}")
             own = {"patch_size": patch, "img_size": 16 * patch, "embed_dim": width, "depth": depth}
             own |= {"num_heads": width // 32, "class_token": False, "global_pool": "avg", "fc_norm": False}
-        net = made(model or "vit_tiny_patch16_224", in_chans=channels, drop_path_rate=dropout, **own)
+        name = model or "vit_tiny_patch16_224"
+        net, arguments = made(name, in_chans=channels, drop_path_rate=dropout, **own)
         if not hasattr(net, "blocks") or not hasattr(net, "patch_embed") or getattr(net, "pos_embed", None) is None:
             raise UserError(f"encoder 'vit' takes plain vision transformers of timm, and {model!r} is none")
         super().__init__(facts, int(net.embed_dim), int(net.patch_embed.patch_size[0]))
         self.depth, self.embed_width = len(net.blocks), self.width
         self.map_widths = [self.width, self.width]
-        self.net = net
+        self.net, self._arguments = net, arguments
         self.table: Sequence[int] = tuple(net.patch_embed.grid_size)
         if model is None:
             with torch.no_grad():
                 net.pos_embed.copy_(0.5 * sines(self.table, self.width))
+
+    def library_model(self) -> LibraryModel:
+        return of_timm(self.net, self._arguments)
 
     def embed(self, tokens: Tokens) -> Tensor:
         proj = self.net.patch_embed.proj
@@ -104,14 +115,14 @@ class ViT(ChipEncoder):
     ) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
         x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
-        rest, first = self._positions(tokens.context[GRID][0].tolist())
+        rest, first = self._positions(grid_of(tokens))
         x = x + rest.to(x.dtype)
-        prefix = self._prefix(len(x), first)
+        prefix = self._prefix(x.shape[0], first)
         count = 0
         if prefix is not None:
             count = prefix.shape[1]
             x = torch.cat([prefix.to(x.dtype), x], 1)
-            keep = torch.cat([keep.new_ones(len(keep), count), keep], 1)
+            keep = torch.cat([keep.new_ones(keep.shape[0], count), keep], 1)
         order, mask = packing(keep, None)
         packed = x if order is None else x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
         packed = self.net.norm_pre(packed)
@@ -129,7 +140,7 @@ class ViT(ChipEncoder):
         encoded = self(tokens, layers=max(1, self.depth // 2))
         assert encoded.layers is not None
         assert encoded.tokens is not None
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         return [x.transpose(1, 2).unflatten(2, grid) for x in (encoded.layers[0], encoded.tokens)]
 
 
@@ -191,19 +202,19 @@ class ChannelViT(ChipEncoder):
         place = centres(grid, image.device)
         number = ((torch.arange(C, device=image.device) + 0.5) / C).repeat_interleave(place.shape[1])
         coords = torch.cat([number[:, None], place[0].repeat(C, 1)], 1).expand(B, -1, -1)
-        context = {GRID: torch.tensor(grid, device=image.device).expand(B, 2)}
+        context = {GRID: image.new_empty(B, *grid, 0)}
         where = self._where(batch, coords[..., 1:], image)
         where = None if where is None else torch.cat([coords[..., :1], where], -1)
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
 
     def cut(self, maps: Tensor, side: int) -> Tensor:
         apart = super().cut(maps.flatten(0, 1)[:, None], side)
-        return apart.reshape(len(maps), -1, apart.shape[-1])
+        return apart.reshape(maps.shape[0], -1, apart.shape[-1])
 
     def image(self, values: Tensor, grid: Sequence[int]) -> Tensor:
         p = self.patch
-        cut = values.view(len(values), self.channels, grid[0], grid[1], p, p).transpose(3, 4)
-        return cut.reshape(len(values), self.channels, grid[0] * p, grid[1] * p)
+        cut = values.view(values.shape[0], self.channels, grid[0], grid[1], p, p).transpose(3, 4)
+        return cut.reshape(values.shape[0], self.channels, grid[0] * p, grid[1] * p)
 
     def embed(self, tokens: Tokens) -> Tensor:
         return self.enter(tokens.values)  # type: ignore[no-any-return]
@@ -213,7 +224,7 @@ class ChannelViT(ChipEncoder):
     ) -> Encoded:
         keep = tokens.valid if hidden is None else tokens.valid & ~hidden
         x = self.embed(tokens) if alter is None else alter(self.embed(tokens))
-        place = sines(tokens.context[GRID][0].tolist(), self.width).to(x)
+        place = sines(grid_of(tokens), self.width).to(x)
         x = x + (self.bands[:, None].to(x.dtype) + 0.5 * place).flatten(0, 1)
         x, kept = self.trunk(x, keep, tokens.owner, layers)
         return Encoded(x, mean_of(x, keep), torch.stack(kept) if layers else None)
@@ -223,7 +234,7 @@ class ChannelViT(ChipEncoder):
         tokens = self.tokenize(batch)
         encoded = self(tokens)
         assert encoded.tokens is not None
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         weight = tokens.valid.unflatten(1, (self.channels, -1))[..., None].to(encoded.tokens.dtype)
         x = encoded.tokens.unflatten(1, (self.channels, -1)) * weight
         mean = x.sum(1) / weight.sum(1).clamp(min=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unlabeled.contract import Batch, Sample
 from unlabeled.errors import UserError
+from unlabeled.layers import is_exporting
 from unlabeled.randomness import Draws
 
 
@@ -80,8 +81,11 @@ def flat(batch: Batch, columns: Tensor | None = None) -> Batch:
 def owners(batch: Batch) -> Tensor:
     """[N] the graph of each node of a flat batch."""
     sizes = batch["sizes"]
-    numbers = torch.arange(len(sizes), device=sizes.device)
-    return numbers.repeat_interleave(sizes, output_size=len(batch["x"]))
+    if is_exporting():  # ONNX has no repeat_interleave of a known length
+        place = torch.arange(batch["x"].shape[0], device=sizes.device)
+        return (sizes.cumsum(0) <= place[:, None]).sum(1)
+    numbers = torch.arange(sizes.shape[0], device=sizes.device)
+    return numbers.repeat_interleave(sizes, output_size=batch["x"].shape[0])
 
 
 def edge_owners(batch: Batch) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.contract import Tokens
+from unlabeled.layers import is_exporting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # PyG 2.8 scripts functions at import, which torch 2.14 warns of
@@ -24,10 +25,11 @@ def listed(tokens: Tokens) -> Tensor:
 def multiplied(tokens: Tokens) -> Tensor:
     """The sparse transposed adjacency [N, N] where a CPU multiplies by it, else edges as they are.
 
-    For convolutions that sum: no message is written out, which is three times as fast. Autocast has no such product.
+    For convolutions that sum: no message is written out, which is three times as fast. Autocast and exported graphs
+    have no such product.
     """
     edges = listed(tokens)
-    if edges.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if edges.device.type != "cpu" or torch.is_autocast_enabled("cpu") or is_exporting():
         return edges
     nodes = tokens.valid.shape[1]
     ones = torch.ones(edges.shape[1], dtype=tokens.values.dtype)

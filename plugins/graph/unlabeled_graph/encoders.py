@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, Predictor, Tokens
+from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, LibraryModel, Predictor, Tokens
 from unlabeled.errors import UserError
 from unlabeled_graph.batches import flat, owners
 from unlabeled_graph.convolutions import GATConv, GCNConv, GINConv, GPSConv, SAGEConv, listed, multiplied
@@ -98,11 +98,26 @@ class GraphEncoder(Encoder):
         """One convolution; `last` in a decoder, whose output has any width."""
         raise NotImplementedError
 
+    def of_pyg(self, name: str, act: str, norm: str, last_activation: bool, **options: Any) -> LibraryModel | None:
+        """For `--to backbone`: PyG's basic models, which have no norm and no activation at the end, and one PReLU."""
+        if norm != "none" or last_activation or (act == "prelu" and self.depth != 2):
+            return None
+        found = {"conv.": "convs.{}.", "activation.": "act."}
+        state = {}
+        for at, layer in enumerate(self.layers):
+            for key, value in layer.state_dict().items():
+                part = key.partition(".")[0] + "."
+                state[found[part].format(at) + key.removeprefix(part)] = value
+        inputs = self.value_width + (self.coord_width if self.positions else 0)
+        arguments = {"in_channels": inputs, "hidden_channels": self.width, "num_layers": self.depth, "act": act}
+        says = f"node features{', return probabilities' if self.positions else ''} [N, V], and edges [2, E]"
+        return LibraryModel("torch-geometric", f"torch_geometric.nn.{name}", {**arguments, **options}, state, says)
+
     def tokenize(self, batch: Batch) -> Tokens:
         batch = flat(batch)
         owner = owners(batch)
         context = {name: batch[name] for name in ("edge_index", "sizes", "root") if name in batch}
-        valid = torch.ones(1, len(owner), dtype=torch.bool, device=owner.device)
+        valid = torch.ones(1, owner.shape[0], dtype=torch.bool, device=owner.device)
         return Tokens(batch["x"][None], batch["coords"][None], valid, context, owner[None])
 
     def embed(self, tokens: Tokens) -> Tensor:
@@ -132,9 +147,9 @@ class GraphEncoder(Encoder):
         assert tokens.owner is not None
         sizes, owner = tokens.context["sizes"], tokens.owner[0]
         if self.pool == "max":
-            lowest = x.new_full((len(sizes), x.shape[1]), -torch.inf)
+            lowest = x.new_full((sizes.shape[0], x.shape[1]), -torch.inf)
             return lowest.scatter_reduce(0, owner[:, None].expand_as(x), x, "amax")
-        total = x.new_zeros(len(sizes), x.shape[1]).index_add(0, owner, x)
+        total = x.new_zeros(sizes.shape[0], x.shape[1]).index_add(0, owner, x)
         return total / sizes[:, None] if self.pool == "mean" else total
 
     def predictor(self, out_width: int, width: int, depth: int) -> Predictor:
@@ -192,6 +207,10 @@ class GCN(GraphEncoder):
         positions: bool = False,
     ):
         super().__init__(facts, width, depth, activation, norm, last_activation, dropout, pool, positions)
+        self._made = (activation, norm, last_activation)
+
+    def library_model(self) -> LibraryModel | None:
+        return self.of_pyg("GCN", *self._made)
 
     def conv(self, inputs: int, outputs: int, last: bool) -> nn.Module:
         return _module(GCNConv(inputs, outputs))
@@ -233,6 +252,10 @@ class GAT(GraphEncoder):
             raise UserError(f"width {width} is not a multiple of {heads} heads; choose --encoder.heads that divide it")
         self._heads, self._attention_dropout = heads, attention_dropout
         super().__init__(facts, width, depth, activation, norm, last_activation, dropout, pool, positions)
+        self._made = (activation, norm, last_activation)
+
+    def library_model(self) -> LibraryModel | None:
+        return self.of_pyg("GAT", *self._made, heads=self._heads)
 
     def conv(self, inputs: int, outputs: int, last: bool) -> nn.Module:
         heads = 1 if last or outputs % self._heads else self._heads
@@ -306,6 +329,10 @@ class SAGE(GraphEncoder):
         positions: bool = False,
     ):
         super().__init__(facts, width, depth, activation, norm, last_activation, dropout, pool, positions)
+        self._made = (activation, norm, last_activation)
+
+    def library_model(self) -> LibraryModel | None:
+        return self.of_pyg("GraphSAGE", *self._made)
 
     def conv(self, inputs: int, outputs: int, last: bool) -> nn.Module:
         return _module(SAGEConv(inputs, outputs))

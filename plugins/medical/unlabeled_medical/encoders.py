@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unlabeled.contract import Alteration, Encoded, Facts, Tokens
 from unlabeled.errors import choose
 from unlabeled.layers import Place, Trunk, mean_of
-from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled_medical.patches import VolumeEncoder, grid_of
 
 SIZES = {  # width, depth
     "micro": (96, 4),
@@ -65,5 +65,5 @@ class ViT(VolumeEncoder):
         encoded = self(tokens, layers=max(1, self.depth // 2))
         assert encoded.layers is not None
         assert encoded.tokens is not None
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         return [x.transpose(1, 2).unflatten(2, grid) for x in (encoded.layers[0], encoded.tokens)]

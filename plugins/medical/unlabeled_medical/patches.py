@@ -11,7 +11,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Encoder, Facts, Tokens
 from unlabeled.errors import UserError
 
-GRID = "grid"  # in the context: the number of patches along each axis, of the whole batch
+GRID = "grid"  # in the context: [B, d, h, w, 0], whose shape says how many patches every crop has along each axis
 
 
 class VolumeEncoder(Encoder):
@@ -42,7 +42,7 @@ class VolumeEncoder(Encoder):
         coords = centres(grid, image.device).expand(B, -1, -1)
         padded = torch.tensor(image.shape[2:], device=image.device)
         valid, where = _places(coords, batch.get("where"), padded / size, p / size)
-        context = {GRID: torch.tensor(grid, device=image.device).expand(B, 3)}
+        context = {GRID: image.new_empty(B, *grid, 0)}
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
 
     def maps(self, image: Tensor) -> list[Tensor]:
@@ -52,8 +52,13 @@ class VolumeEncoder(Encoder):
     def image(self, values: Tensor, grid: list[int]) -> Tensor:
         """Patches [B, N, V] put together again: [B, C, D, H, W]."""
         p = self.patch
-        cut = values.view(len(values), *grid, self.channels, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
-        return cut.reshape(len(values), self.channels, *(side * p for side in grid))
+        cut = values.view(values.shape[0], *grid, self.channels, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
+        return cut.reshape(values.shape[0], self.channels, *(side * p for side in grid))
+
+
+def grid_of(tokens: Tokens) -> list[int]:
+    """How many patches are along each axis, from a shape: it asks the device nothing, and torch.export follows it."""
+    return list(tokens.context[GRID].shape[1:4])
 
 
 def centres(grid: list[int], device: torch.device) -> Tensor:

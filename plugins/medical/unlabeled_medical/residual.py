@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from unlabeled.contract import Facts
+from unlabeled.contract import Facts, LibraryModel
 from unlabeled.errors import UserError, choose
 from unlabeled_medical.stages import StagedEncoder
 
@@ -29,7 +31,18 @@ class ResNet3D(StagedEncoder):
         block, counts = choose("number of layers of resnet3d", str(layers), DEPTHS)
         widths = [planes * 2**stage for stage in range(4)]
         super().__init__(facts, [width * (4 if block == "bottleneck" else 1) for width in widths], patch)
-        self.net = ResNet(block, counts, widths, n_input_channels=self.channels, conv1_t_stride=2, feed_forward=False)
+        self._arguments: dict[str, Any] = {
+            "block": block,
+            "layers": counts,
+            "block_inplanes": widths,
+            "n_input_channels": self.channels,
+            "conv1_t_stride": 2,
+            "feed_forward": False,
+        }
+        self.net = ResNet(**self._arguments)
+
+    def library_model(self) -> LibraryModel:
+        return self.of_monai("monai.networks.nets.resnet.ResNet", self._arguments)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         net = self.net

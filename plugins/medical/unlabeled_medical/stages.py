@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.contract import Alteration, Encoded, Facts, Tokens
-from unlabeled_medical.patches import GRID, VolumeEncoder
+from unlabeled.contract import Alteration, Encoded, Facts, LibraryModel, Tokens
+from unlabeled_medical.patches import VolumeEncoder, grid_of
 
 
 class StagedEncoder(VolumeEncoder):
@@ -30,12 +31,17 @@ class StagedEncoder(VolumeEncoder):
         self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
         self.norm = nn.LayerNorm(self.width)
 
+    def of_monai(self, call: str, arguments: dict[str, Any]) -> LibraryModel:
+        """For `--to backbone`, of an encoder whose `net` is MONAI's."""
+        says = "intensities as the reader's facts say, [B, C, D, H, W]"
+        return LibraryModel("monai", call, arguments, self.get_submodule("net").state_dict(), says)
+
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
-        grid = tokens.context[GRID][0].tolist()
+        grid = grid_of(tokens)
         stages = self.maps(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), stages[-1].mean((2, 3, 4)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from unlabeled.contract import Facts
+from unlabeled.contract import Facts, LibraryModel
 from unlabeled.errors import UserError
 from unlabeled_medical.stages import StagedEncoder
 
@@ -43,7 +45,18 @@ class SwinUNETR(StagedEncoder):
         if len(depths) != len(HEADS) or min(depths) < 1:
             raise UserError(f"depths of swin_unetr are four numbers from 1, not {depths}")
         super().__init__(facts, [planes * 2**stage for stage in range(5)], patch)
-        self.net = SwinTransformer(self.channels, planes, (window,) * 3, (2, 2, 2), depths, HEADS)
+        self._arguments: dict[str, Any] = {
+            "in_chans": self.channels,
+            "embed_dim": planes,
+            "window_size": [window] * 3,
+            "patch_size": [2, 2, 2],
+            "depths": list(depths),
+            "num_heads": list(HEADS),
+        }
+        self.net = SwinTransformer(**self._arguments)
+
+    def library_model(self) -> LibraryModel:
+        return self.of_monai("monai.networks.nets.swin_unetr.SwinTransformer", self._arguments)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         stages: list[Tensor] = self.net(image)

@@ -1,0 +1,1 @@
+"""A trained encoder in formats that others read."""
