@@ -18,7 +18,7 @@ from unlabeled.contract import Encoder, Tokens, to_device
 from unlabeled.data.batches import Broken, loader
 from unlabeled.embedding import Wholes, instances_of, tokens_of
 from unlabeled.errors import UserError, choose
-from unlabeled.saved import describe, encoder_folder, load
+from unlabeled.saved import describe, encoder_files, load
 from unlabeled.seen import sample_ids
 from unlabeled.stored.formats import FORMATS, Size, check
 from unlabeled.stored.parts import Part, Parts, What
@@ -112,8 +112,8 @@ def embed_to_file(
 def _hash_of(run: str | Path) -> str:
     """Of the weights and of what makes an encoder, a reader and a view of them."""
     digest = hashlib.blake2b(digest_size=8)
-    for name in ("encoder.safetensors", "encoder.json"):
-        with (encoder_folder(run) / name).open("rb") as file:
+    for path in encoder_files(run):
+        with path.open("rb") as file:
             while block := file.read(1 << 24):
                 digest.update(block)
     return digest.hexdigest()
