@@ -227,6 +227,23 @@ class Reader:
         """A label per sample, for evaluation, and for terms that ask for labels."""
         raise UserError(f"this reader has no labels, so none called {spec!r}")
 
+    def labels_at(
+        self, spec: str, index: int, places: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, np.dtype[np.str_]] | None:
+        """The class at places of a sample, for dense evaluation; None: this sample has no such labels.
+
+        Args:
+            spec: where labels of places are: masks or a table beside the data, mostly.
+            places: [n, P] in [0, 1] of the uncut sample, as its tokens' coordinates are.
+
+        Returns:
+            [n] names of classes, "" where nothing is known.
+
+        Raises:
+            UserError: there is nothing of that name, or it does not fit the samples.
+        """
+        raise UserError(f"this reader has no labels of places, so none called {spec!r}")
+
     def sees(self, spec: str) -> bool:
         """Whether the label is part of what an encoder is given, so that a probe of it would prove nothing."""
         return False

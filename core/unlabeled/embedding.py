@@ -93,10 +93,16 @@ def tokens_of(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]
     encoded: Encoded = encoder(tokens)
     if encoded.tokens is None or not encoder.has_tokens:
         raise UserError(f"{type(encoder).__name__} has no tokens; embed instances")
+    values, count = sorted_tokens(tokens, encoded.tokens)
+    return values.float(), count, sorted_tokens(tokens, tokens.coords)[0]
+
+
+def sorted_tokens(tokens: Tokens, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Of what belongs to tokens [B, N, C] that of valid ones [T, C], sample by sample, and each sample's count."""
     owner, count = per_sample(tokens)
     valid = tokens.valid.flatten()
     order = owner.flatten()[valid].argsort(stable=True)
-    return encoded.tokens.flatten(0, 1)[valid][order].float(), count, tokens.coords.flatten(0, 1)[valid][order]
+    return values.flatten(0, 1)[valid][order], count
 
 
 def embed(

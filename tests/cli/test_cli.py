@@ -247,5 +247,6 @@ def test_the_demo_runs(say: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins.load("tabular").recipes, "demo", recipe)  # type: ignore[arg-type]
     status, out, _ = say("demo --out kept")
     assert status == 0
-    for word in ("pre-train on sklearn:digits", "trained (simclr)", "untrained", "raw", "the run is in kept"):
+    assert "warning" not in out, "what is tested on was never trained on"
+    for word in ("pre-train on sklearn:digits/train", "trained (simclr)", "untrained", "raw", "the run is in kept"):
         assert word in out

@@ -69,6 +69,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     assert "does not exist" in refused(str(tmp_path / "*.csv"))
     assert "holds no table" in refused(str(tmp_path))
     assert "did you mean iris or" in refused("sklearn:irish")
+    assert "no part of a table of scikit-learn is called 'tset'; did you mean test" in refused("sklearn:iris/tset")
 
 
 def test_a_damaged_archive(make: Make) -> None:

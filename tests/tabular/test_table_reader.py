@@ -229,6 +229,15 @@ def test_sklearn_tables_leave_their_label_out(name: str) -> None:
     assert len(np.unique(reader.labels("target"))) >= 2
 
 
+def test_sklearn_tables_come_in_two_parts() -> None:
+    whole, *parts = (TableReader(f"sklearn:iris{part}").raw() for part in ("", "/train", "/test"))
+    assert whole is not None
+    assert [len(part) for part in parts] == [120, 30]  # type: ignore[arg-type]
+    names = [TableReader(f"sklearn:iris{part}").labels("target").tolist() for part in ("", "/train", "/test")]
+    assert names[2] == names[0][4::5]
+    assert sorted(names[1] + names[2]) == sorted(names[0])
+
+
 def test_adult_is_read_as_documented(adult: Path) -> None:
     train = TableReader(str(adult / "adult-train.csv"), exclude=["income"])
     kinds = {one["name"]: one["type"] for one in train.facts["columns"]}

@@ -12,7 +12,7 @@ from unlabeled.errors import UserError
 
 
 def run(arguments: list[str]) -> int:
-    """Run the recipe "demo" of a domain: {data, label, reader, method, training}."""
+    """Run the recipe "demo" of a domain: {data, test, label, reader, method, training}; test may be left out."""
     parser = argparse.ArgumentParser("unlabeled demo", description="Pre-train and evaluate on real data that is here.")
     parser.add_argument("domain", nargs="?", help="default: the first installed one that has a demo")
     parser.add_argument("--out", help="keep the run in this folder")
@@ -43,11 +43,11 @@ def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:
     from unlabeled.training.folder import RunFolder
     from unlabeled.training.pretrain import run as train
 
-    label = recipe.pop("label")
+    label, test = recipe.pop("label"), recipe.pop("test", None)
     config = config_from({"domain": domain, **recipe}, plugins.load(domain))
     print(f"1. pre-train on {config.data} with {config.method_name}, without the column {label!r}")
     train(config, RunFolder(out))
     print(f"\n2. predict {label!r} from frozen features, beside what needs no pre-training")
-    result = evaluate([out], config.data, label=label)
+    result = evaluate([out], config.data, label=label, test=test)
     print_result(result)
     keep(result)

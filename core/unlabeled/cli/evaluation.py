@@ -18,6 +18,7 @@ ABOUT = "Judge a run by labels, beside the untrained encoder and the raw data."
 def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     """Probe a run's frozen features or fine-tune it, beside the untrained encoder and the raw data."""
     from unlabeled.cli.tables import print_result
+    from unlabeled.evaluation.dense import dense
     from unlabeled.evaluation.evaluate import PROTOCOLS
     from unlabeled.evaluation.evaluate import evaluate as measure
     from unlabeled.evaluation.finetune import Budget, finetune
@@ -27,9 +28,9 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
 
     flags = plain(_parser(registry, Budget).read(normalise(arguments)))
     protocol = flags["protocol"]
-    choose("protocol", protocol, {**PROTOCOLS, "finetune": ()})
-    if protocol == "finetune" and flags["ood"]:
-        raise UserError("--ood is of --protocol ood, not of finetune")
+    choose("protocol", protocol, {**PROTOCOLS, "dense": (), "finetune": ()})
+    if protocol in ("dense", "finetune") and flags["ood"]:
+        raise UserError(f"--ood is of --protocol ood, not of {protocol}")
     tuning = _tuning(flags, Budget, protocol)
     runs = [part.strip() for part in flags["run"].split(",")]
     for one in runs:
@@ -38,6 +39,8 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     common |= {"shots": flags["shots"].split(","), "device": pick_device(flags["device"])}
     if protocol == "finetune":
         result = finetune(runs, flags["train"], budget=Budget(**tuning), say=_say, **common)
+    elif protocol == "dense":
+        result = dense(runs, flags["train"], **common)
     else:
         result = measure(runs, flags["train"], protocol=protocol, ood=flags["ood"], **common)
     print_result(result)
@@ -52,7 +55,7 @@ def _parser(registry: Registry, budget: type[Any]) -> Parser:
     parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
     parser.add_argument("train", help="labelled data to fit the probes on")
     parser.add_argument("--label", help="what to predict; --protocol ood may do without")
-    protocols = "probe (linear and knn), linear, knn, retrieval, clustering, ood, multilabel, or finetune"
+    protocols = "probe (linear and knn), linear, knn, retrieval, clustering, ood, multilabel, dense, or finetune"
     parser.add_argument("--protocol", default="probe", help=protocols)
     parser.add_argument("--ood", metavar="DATA", help="of --protocol ood: samples of another kind")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")

@@ -12,6 +12,7 @@ from pathlib import Path
 from unlabeled.errors import UserError, one_line
 from unlabeled.evaluation.results import Result
 from unlabeled.files import write_text
+from unlabeled.saved import HUB
 
 __all__ = ["keep"]
 
@@ -40,6 +41,8 @@ def keep(result: Result, warn: Callable[[str], None] | None = None) -> tuple[Pat
     """
     made = []
     for number, run in enumerate(result.runs):
+        if run.startswith(HUB):
+            continue  # which has no folder here
         path = run_folder(run) / FOLDER / _name(result)
         try:
             write_text(path, result.text(place=number))

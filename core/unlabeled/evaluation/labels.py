@@ -12,8 +12,9 @@ from unlabeled.contract import Reader
 from unlabeled.errors import UserError
 from unlabeled.evaluation.probes import Labels
 
-Form = Literal["any", "classes", "several", "none"]
-"""What a protocol asks of labels: classes or numbers, classes alone, several a sample, or that there may be none."""
+Form = Literal["any", "classes", "several", "none", "places"]
+"""What a protocol asks of labels: classes or numbers, classes alone, several a sample, none if need be, or classes of
+places."""
 
 MOST_NUMBERED_CLASSES = 100
 """Whole numbers with more values than this are amounts to regress, not names of classes."""
@@ -50,6 +51,8 @@ def read_labels(reader: Reader, tester: Reader, label: str | None, form: Form) -
             raise UserError("no label is given; say with --label what to predict")
         every = [Labelled(np.arange(len(one)), np.zeros(len(one))) for one in (reader, tester)]
         return every[0], every[1]
+    if form == "places":
+        return _with_places(reader, label), _with_places(tester, label)
     if reader.sees(label):
         raise UserError(f"the encoder was trained on {label!r}, so a probe of it proves nothing: pre-train without it")
     train = Labelled.of(reader, label)
@@ -70,6 +73,15 @@ def read_labels(reader: Reader, tester: Reader, label: str | None, form: Form) -
     _refuse_strangers(np.unique(test.values), classes, label)
     numbers = [np.searchsorted(classes, one.values) for one in (train, test)]
     return train.to(numbers[0], classes), test.to(numbers[1], classes)
+
+
+def _with_places(reader: Reader, label: str) -> Labelled:
+    """The rows that have labels of places, which are read later."""
+    nowhere = np.empty((0, 1))
+    rows = np.array([row for row in range(len(reader)) if reader.labels_at(label, row, nowhere) is not None], np.int64)
+    if not len(rows):
+        raise UserError(f"no sample has labels of places in {label!r}; samples are called {_examples(reader)}")
+    return Labelled(rows, np.zeros(len(rows)))
 
 
 def _several(train: Labelled, test: Labelled, label: str) -> tuple[Labelled, Labelled]:

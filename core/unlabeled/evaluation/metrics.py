@@ -114,6 +114,46 @@ def _ratio(top: NDArray[Any], bottom: NDArray[Any], otherwise: float = np.nan) -
     return out
 
 
+# ---- of places: a table of how many places of each item are of class i and are said to be of class j
+
+
+def of_places(truth: NDArray[Any], guess: NDArray[Any], owner: NDArray[Any], classes: int, items: int) -> Metrics:
+    """accuracy over places, and iou and f1, means over the classes that are there or said; items are resampled.
+
+    Args:
+        truth, guess: class numbers [n].
+        owner: the item of each place [n].
+    """
+    table = np.zeros((items, classes, classes))
+    np.add.at(table, (owner, truth, guess), 1)
+
+    def by(metric: Metric) -> Metric:
+        return lambda weights: metric(np.tensordot(np.asarray(weights, np.float64), table, 1))
+
+    def parts(of: Floats) -> tuple[Floats, Floats]:  # [R, C, C] -> right places of a class, and those it or said to be
+        right = np.diagonal(of, axis1=1, axis2=2)
+        return right, of.sum(1) + of.sum(2)
+
+    def accuracy(of: Floats) -> Floats:
+        return _ratio(parts(of)[0].sum(1), of.sum((1, 2)))
+
+    def iou(of: Floats) -> Floats:
+        right, both = parts(of)
+        return _known_mean(_ratio(right, both - right))
+
+    def f1(of: Floats) -> Floats:
+        right, both = parts(of)
+        return _known_mean(_ratio(2 * right, both))
+
+    return {"iou": by(iou), "f1": by(f1), "accuracy": by(accuracy)}
+
+
+def _known_mean(values: Floats) -> Floats:
+    """[R, C] -> [R], over what has a value."""
+    known = np.isfinite(values)
+    return _ratio(np.where(known, values, 0).sum(1), known.sum(1))
+
+
 # ---- of a partition: a table of how many items are of class i and in cluster j
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from unlabeled.data.names import fields_of, label_values, parse_names
 from unlabeled.errors import BrokenItem, UserError, nearest
 from unlabeled_audio.batches import collate
 from unlabeled_audio.decoding import Info, decode, probe, resample
+from unlabeled_audio.events import Events
 from unlabeled_audio.features import Mel, features, settings
 from unlabeled_audio.sources import find
 
@@ -93,6 +94,7 @@ class AudioReader(Reader):
             self.facts = {"version": 1, "mel": self.mel.data(), "seconds": self._typical()}
         self.embed_batch = max(1, min(512, int(EMBEDDED / max(float(self._seconds().max()), 1e-3))))
         self._raw: NDArray[np.float32] | None = None
+        self._events: dict[str, Events] = {}  # by where they are
 
     def _cut(self, segment: float) -> None:
         """Samples as rows (file, first frame, frames); a file that cannot be read is one sample, and raises there."""
@@ -159,6 +161,14 @@ class AudioReader(Reader):
                 "in '{digit}_*'"
             )
         return label_values(table[spec])[self.rows[:, 0]]
+
+    def labels_at(self, spec: str, index: int, places: NDArray[Any]) -> NDArray[np.str_] | None:
+        """Classes of moments, of a table of events: file, start, end, label; "none" where there is no event."""
+        if spec not in self._events:
+            self._events[spec] = Events.read(Path(spec))
+        start, end = self.span(index)
+        seconds = start + (places[:, 0].astype(np.float64) if len(places) else np.empty(0)) * (end - start)
+        return self._events[spec].at(self.clips.names[int(self.rows[index, 0])], seconds)
 
     def raw(self) -> NDArray[np.float32]:
         """[n, F] mean log-mel of each sample; zeros where it cannot be read."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Facts, Reader, Sample
 from unlabeled.errors import BrokenItem, UserError, choose
 from unlabeled_eo import chips, labels, statistics
+from unlabeled_eo.classes import Masks, nearest_class
 from unlabeled_eo.rasters import Grid
 from unlabeled_eo.scales import SCALES, Scale, contradiction, convert, from_complex, range_of
 from unlabeled_eo.scenes import Opened, Place, is_radar, tried
@@ -110,6 +111,7 @@ class EOReader(Reader):
         side = float(np.sqrt(np.median(self.rows[:, 3] * self.rows[:, 4])))
         self.embed_batch = int(min(512, max(1, PIXELS / (side**2 * self.channels))))
         self._raw: NDArray[np.float32] | None = None
+        self._masks: dict[str, Masks] = {}
 
     # ---- what there is
 
@@ -321,6 +323,13 @@ class EOReader(Reader):
         """folder, scene (for groups), a manifest's column, a pattern or its field, or SUFFIX.json:KEY beside scenes."""
         found = labels.of(self._scenes, spec, self._pattern, self._source)
         return found[self.rows[:, 0]]
+
+    def labels_at(self, spec: str, index: int, places: NDArray[Any]) -> NDArray[np.str_] | None:
+        """Classes of pixels, of rasters in the folder `spec` that have the names and grids of the scenes."""
+        if spec not in self._masks:
+            self._masks[spec] = Masks(self, spec)
+        mask = self._masks[spec].chip(index, read=bool(len(places)))
+        return None if mask is None else nearest_class(mask, places)
 
     def raw(self) -> NDArray[np.float32]:
         """[n, C × 32 × 32] what is valid of the chips, standardised and shrunk; zeros where they cannot be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,18 +14,15 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Batch, Sample, View, to_device
 from unlabeled.data.collate import collate
-from unlabeled.errors import BrokenItem, UserError
+from unlabeled.errors import UserError
 from unlabeled.layers import head
 from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import Saved, describe, load
 from unlabeled_eo import statistics
+from unlabeled_eo.classes import IGNORED, Masks
 from unlabeled_eo.patches import ChipEncoder
-from unlabeled_eo.rasters import Grid, probe, read
 from unlabeled_eo.readers import EOReader
-from unlabeled_eo.scenes import Opened
-from unlabeled_eo.sources import find
 
-IGNORED = 255  # the class of pixels that nobody labelled
 FRESH = 1000  # first seed of untrained encoders, away from those of training
 STEPS, BATCH, RATE = 300, 16, 1e-2
 Maps = Callable[[Batch], list[Tensor]]
@@ -45,44 +42,6 @@ class Score:
         means = np.nanmean(table, 1)
         each = {f"class {name}": f"{np.nanmean(table[:, at]):.3f}" for at, name in enumerate(self.classes)}
         return {"features": self.features, "mean IoU": f"{means.mean():.3f} ± {means.std():.3f}", **each}
-
-
-class Masks:
-    """Class numbers of chips, from rasters of the same names on the same grids; 255 is not labelled.
-
-    Raises:
-        UserError: no raster is called as a scene.
-    """
-
-    def __init__(self, reader: EOReader, source: str):
-        self.reader = reader
-        found = {_stem(scene.name): scene.files[0].path for scene in find(source)}
-        names = [_stem(one.scene.name) if isinstance(one, Opened) else "" for one in reader.scenes]
-        self.paths = [found.get(name) for name in names]
-        if not any(self.paths):
-            raise UserError(
-                f"no raster of {source} is called as a scene: there {next(iter(found))!r}, here {names[0]!r}; give "
-                "masks the names of their scenes"
-            )
-
-    def chip(self, index: int) -> Tensor | None:
-        """[H, W] float32, or None where there is no mask.
-
-        Raises:
-            BrokenItem: its grid is not that of the scene.
-        """
-        at, *window = self.reader.rows[index].tolist()
-        path, grid = self.paths[at], self.reader.grid(at)
-        if path is None:
-            return None
-        header = probe(path)
-        if (header.height, header.width) != (grid.height, grid.width) or Grid.of(header).crs != grid.crs:
-            raise BrokenItem(f"mask {path} is not on the grid of its scene ({grid.height} × {grid.width} pixels)")
-        return torch.from_numpy(read(path, header, (1,), Grid.of(header), tuple(window))[0])
-
-
-def _stem(name: str) -> str:
-    return str(PurePath(name).with_suffix(""))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ MODES = ("auto", "ct", "zscore", "percentile", "binary", "none")
 ISOTROPIC = 1.25  # ratio of spacings up to which a plane may be turned
 RAW = 8  # voxels a side of the grid that raw features are
 NAMED = 5  # broken volumes that a notice names
+EDGE = 1e-3  # voxels; a place between two is of the later one, however it was rounded
 
 
 class VolumeReader(Reader):
@@ -86,6 +87,7 @@ class VolumeReader(Reader):
         if not self._good:
             first = f"{self._items[0].name}: {self._entries[0].broken}"
             raise UserError(f"not one of {len(self._items)} volumes of {source} can be read; {first}")
+        self._segmented: dict[str, list[NDArray[Any] | None]] = {}  # by where they are
         self._known: dict[int, Sample] = {}  # all of a sample but its voxels
         self.facts = facts or self._fit(settings, intensity, window)
         self._notice()
@@ -184,6 +186,20 @@ class VolumeReader(Reader):
             None if item is None else self._classes(index, entries[item.name], item.name)
             for index, item in enumerate(items)
         ]
+
+    def labels_at(self, spec: str, index: int, places: NDArray[Any]) -> NDArray[np.str_] | None:
+        """Classes of voxels, of segmentations in `spec` that have the names of the volumes."""
+        if spec not in self._segmented:
+            self._segmented[spec] = self.segmentations(spec)
+        classes = self._segmented[spec][index]
+        if classes is None:
+            return None
+        sides = np.array(classes.shape)
+        if not len(places):
+            return np.empty(0, str)
+        depth, row, column = np.clip(np.floor(places * sides + EDGE).astype(np.int64), 0, sides - 1).T
+        found: NDArray[np.str_] = classes[depth, row, column].astype(np.int64).astype(str)
+        return found
 
     def _classes(self, index: int, entry: Entry, name: str) -> NDArray[Any]:
         if entry.broken:

@@ -30,7 +30,7 @@ class TableReader(Reader):
     "codes": [n_cat] int64, 0 missing, 1 rare or unseen, 2 … vocabulary}; see `schema` for the facts.
 
     Args:
-        source: a CSV or Parquet file, a folder or pattern of them with equal columns, or sklearn:NAME
+        source: a CSV or Parquet file, a folder or pattern of them with equal columns, or sklearn:NAME (/train, /test)
             (breast_cancer, wine, digits, iris, diabetes; their label, "target", is always left out).
         facts: a trained encoder's; the rows are read with its columns, and the fitting options are not used.
         exclude: columns that the encoder must not see, labels above all.

@@ -37,7 +37,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "moco_v2": {"set": {"infonce.queue": 4096}},
     "nnclr": {"set": {"infonce.neighbours": 4096}},
     "demo": {
-        "data": "sklearn:digits",
+        "data": "sklearn:digits/train",
+        "test": "sklearn:digits/test",
         "label": "target",
         "method": "simclr",
         "encoder": {"name": "ft_transformer", "depth": 1, "width": 32},

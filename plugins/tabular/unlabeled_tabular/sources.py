@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unlabeled.errors import UserError, choose
 
 MISSING = ("", "?", "NA", "N/A", "#N/A", "nan", "NaN", "NAN", "-nan", "null", "Null", "NULL", "none", "None", "NONE")
@@ -258,16 +260,21 @@ def _joined(tables: list[Any]) -> Any:
 
 
 def _sklearn(source: str) -> Any:
-    """A built-in table with its label as the column "target"."""
+    """A built-in table with its label as the column "target"; of NAME/test each fifth row, of NAME/train the others."""
     import pyarrow as pa
     from sklearn import datasets
 
     loaders = {
         name: getattr(datasets, f"load_{name}") for name in ("breast_cancer", "wine", "digits", "iris", "diabetes")
     }
-    bunch = choose("table of scikit-learn", source.removeprefix(SKLEARN), loaders)()
+    name, _, part = source.removeprefix(SKLEARN).partition("/")
+    bunch = choose("table of scikit-learn", name, loaders)()
     columns = {name: bunch.data[:, number] for number, name in enumerate(bunch.feature_names)}
     labels = bunch.target
     if "target_names" in bunch and bunch.target_names.dtype.kind == "U":
         labels = bunch.target_names[labels]
-    return pa.table({**columns, LABEL: labels})
+    table = pa.table({**columns, LABEL: labels})
+    if not part:
+        return table
+    last = np.arange(table.num_rows) % 5 == 4
+    return table.filter(pa.array(choose("part of a table of scikit-learn", part, {"train": ~last, "test": last})))
