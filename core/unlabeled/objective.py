@@ -13,6 +13,7 @@ from unlabeled.branches import Branch, Look, Passes, Teacher, follow
 from unlabeled.compose import term_needs
 from unlabeled.config import Named
 from unlabeled.contract import Alteration, Batch, Encoder, Kind, Reader, Tokens
+from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled.layers import synchronised
 from unlabeled.masking import Hidden, Mask
@@ -216,7 +217,7 @@ def _resolved(part: Part, encoder: Encoder, registry: Registry, names: tuple[str
 
 def class_numbers(reader: Reader, spec: str, device: torch.device) -> Tensor:
     """int64 [samples]: the number of each sample's class, −1 where it has no label."""
-    values = np.asarray(reader.labels(spec))
+    values = labels_of(reader, spec)
     known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
     numbers = np.full(len(values), -1)
     numbers[known] = np.unique(values[known], return_inverse=True)[1]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import Slices, shared  # type: ignore[import-not-found]
+from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled_medical.readers import VolumeReader
 
@@ -154,12 +155,14 @@ def test_patterns_and_tables_of_labels(nifti: Write, voxels: Array) -> None:
     assert [reader.name(at) for at in range(2)] == ["x/a.nii.gz", "y/b.nii.gz"]
     assert reader.labels("folder").tolist() == ["x", "y"]
     (folder / "sex.csv").write_text("name,sex\na,f\nb.nii.gz,m\n")
-    assert reader.labels(f"{folder}/sex.csv:sex").tolist() == ["f", "m"]
+    assert labels_of(reader, f"{folder}/sex.csv:sex").tolist() == ["f", "m"]
     with pytest.raises(UserError, match=r"no label of .* is called 'sx'"):
         reader.labels("sx")
     (folder / "others.csv").write_text("name,sex\np.nii.gz,f\nq.nii.gz,m\n")
-    with pytest.raises(UserError, match=r"labels no item of .*: its column 'name' has p, q, and the items are "):
-        reader.labels(f"{folder}/others.csv:sex")
+    with pytest.raises(
+        UserError, match=r"labels no sample: its column 'name' has p.nii.gz, q.nii.gz, and samples are x/a"
+    ):
+        labels_of(reader, f"{folder}/others.csv:sex")
 
 
 def test_resampling_reaches_the_spacing_and_keeps_masks_masks(nifti: Write, voxels: Array) -> None:

@@ -35,7 +35,7 @@ def evaluate(registry: Registry, arguments: Sequence[str]) -> int:
     runs = [part.strip() for part in flags["run"].split(",")]
     for one in runs:
         same_domain(registry, describe(one).domain, one)
-    common = {name: flags[name] for name in ("label", "test", "seeds", "groups")}
+    common = {name: flags[name] for name in ("label", "test", "seeds", "groups", "folds")}
     common |= {"shots": flags["shots"].split(","), "device": pick_device(flags["device"])}
     if protocol == "finetune":
         result = finetune(runs, flags["train"], budget=Budget(**tuning), say=_say, **common)
@@ -54,12 +54,13 @@ def _parser(registry: Registry, budget: type[Any]) -> Parser:
     parser = Parser(f"{registry.domain} evaluate", ABOUT)
     parser.add_argument("run", help="a run's folder; several (one a seed) with commas between")
     parser.add_argument("train", help="labelled data to fit the probes on")
-    parser.add_argument("--label", help="what to predict; --protocol ood may do without")
+    parser.add_argument("--label", help="what to predict: what the reader calls it, or TABLE.csv:COLUMN")
     protocols = "probe (linear and knn), linear, knn, retrieval, clustering, ood, multilabel, dense, or finetune"
     parser.add_argument("--protocol", default="probe", help=protocols)
     parser.add_argument("--ood", metavar="DATA", help="of --protocol ood: samples of another kind")
     parser.add_argument("--test", help="labelled data to test on (default: a fifth of the first)")
     parser.add_argument("--groups", help="leave out each group in turn: what the reader calls it, as --label")
+    parser.add_argument("--folds", type=int, help="cut the rows into so many parts and leave out each in turn")
     parser.add_argument("--seeds", type=int, default=3)
     few = "labels to fit on: shares, or rows a class (10,20,40)"
     parser.add_argument("--shots", type=str, default="100%", metavar="1%,10%,100%", help=few)

@@ -48,6 +48,7 @@ def dense(
     test: str | None = None,
     seeds: int | Sequence[int] = 3,
     groups: str | None = None,
+    folds: int | None = None,
     shots: Sequence[str | int] = (ALL,),
     device: torch.device | None = None,
 ) -> Result:
@@ -66,7 +67,16 @@ def dense(
         UserError: no sample has labels of places, an encoder has no tokens, or one class only.
     """
     study = prepare(
-        runs, train, label=label, test=test, seeds=seeds, groups=groups, shots=shots, form="places", ood=None
+        runs,
+        train,
+        label=label,
+        test=test,
+        seeds=seeds,
+        groups=groups,
+        folds=folds,
+        shots=shots,
+        form="places",
+        ood=None,
     )
     place, one = device or torch.device("cpu"), study.saved[0]
     tasks = next(iter(study.tasks.values()))

@@ -61,6 +61,7 @@ def evaluate(
     test: str | None = None,
     seeds: int | Sequence[int] = 3,
     groups: str | None = None,
+    folds: int | None = None,
     shots: Sequence[str | int] = (ALL,),
     ood: str | None = None,
     baselines: bool = True,
@@ -77,6 +78,8 @@ def evaluate(
             test; how many, or which.
         groups: what the reader calls the group of a row (speaker, patient, place): each group in turn is what the
             probe is tested on, and fitted on all others.
+        folds: into how many parts the rows are cut, each tested on in turn, classes in proportion; the first of the
+            seeds is that of the cut.
         shots: how many labels the probes are given, one after another: a share ("1%") or rows a class ("10"). They
             are the same rows for all features, so that differences are paired.
         ood: for the protocol ood, data of another kind.
@@ -88,7 +91,14 @@ def evaluate(
     chosen = choose("protocol", protocol, PROTOCOLS)
     if bool(ood) != (protocol == "ood"):
         raise UserError("--protocol ood needs samples of another kind, --ood DATA, and no other protocol does")
-    common: dict[str, Any] = {"label": label, "test": test, "seeds": seeds, "groups": groups, "shots": shots}
+    common: dict[str, Any] = {
+        "label": label,
+        "test": test,
+        "seeds": seeds,
+        "groups": groups,
+        "folds": folds,
+        "shots": shots,
+    }
     study = prepare(runs, train, form=chosen.form, ood=ood, **common)
     rows, features = [], features_of(study, baselines, device)
     for name, sources in features.items():

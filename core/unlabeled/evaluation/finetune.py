@@ -80,6 +80,7 @@ def finetune(
     test: str | None = None,
     seeds: int | Sequence[int] = 3,
     groups: str | None = None,
+    folds: int | None = None,
     shots: Sequence[str | int] = (ALL,),
     budget: Budget | None = None,
     device: torch.device | None = None,
@@ -95,7 +96,7 @@ def finetune(
     Raises:
         UserError: labels that do not fit, an encoder of another domain, unreadable data, rates that all diverge.
     """
-    study = prepare(runs, train, label=label, test=test, seeds=seeds, groups=groups, shots=shots)
+    study = prepare(runs, train, label=label, test=test, seeds=seeds, groups=groups, folds=folds, shots=shots)
     tuner = Tuner(study.saved[0], budget or Budget(), device or torch.device("cpu"))
     sources = [frozen(load(run), what, device) for run, what in zip(study.runs, study.saved, strict=True)]
     trained = [Start(partial(load, run), source) for run, source in zip(study.runs, sources, strict=True)]

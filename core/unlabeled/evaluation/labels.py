@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unlabeled.contract import Reader
+from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled.evaluation.probes import Labels
 
@@ -31,7 +32,7 @@ class Labelled:
     @staticmethod
     def of(reader: Reader, label: str) -> Labelled:
         """What a reader knows by the name."""
-        values = np.asarray(reader.labels(label))
+        values = labels_of(reader, label)
         known = np.isfinite(values) if values.dtype.kind == "f" else values != ""
         return Labelled(np.flatnonzero(known), values[known])
 

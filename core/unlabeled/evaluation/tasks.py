@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlabeled.contract import Reader
+from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, known_to_the_probe, same_content
 from unlabeled.evaluation.features import Source
@@ -156,6 +158,7 @@ def prepare(
     seeds: int | Sequence[int],
     groups: str | None,
     shots: Sequence[str | int],
+    folds: int | None = None,
     form: Form = "any",
     ood: str | None = None,
 ) -> Study:
@@ -171,14 +174,21 @@ def prepare(
     one = saved[0]
     if label and one.labels == label and not test:
         raise UserError(f"{runs[0]} was trained with the labels {label!r}: test it on other rows, with --test")
-    if groups and test:
-        raise UserError("--groups leaves out groups of one data set in turn; leave out --test, or --groups")
+    if test and (groups or folds):
+        which = "--groups leaves out groups" if groups else "--folds leaves out parts"
+        raise UserError(f"{which} of one data set in turn; leave out --test, or {which.split()[0]}")
+    if groups and folds:
+        raise UserError("--groups and --folds each say what is left out in turn; give one of them")
     reader = one.make_reader(train)
     tester = one.make_reader(test) if test else reader
     labelled, tested = read_labels(reader, tester, label, form)
     names: tuple[str, ...] = ()
     if groups:
-        names, whole = _each_left_out(reader, labelled, groups, numbers[0])
+        values = labels_of(reader, groups)[labelled.rows].astype(str)
+        names, whole = _each_left_out(reader, labelled, groups, values, numbers[0])
+    elif folds:
+        groups = f"of {folds} folds"
+        names, whole = _each_left_out(reader, labelled, groups, _folds(labelled, folds, numbers[0]), numbers[0])
     else:
         whole = [_task(reader, tester, labelled, tested, seed) for seed in numbers]
     if ood:
@@ -232,9 +242,38 @@ def proportions(labels: Labels, share: float) -> Labels | None:
     return labels if counts.min() >= 2 and min(part, len(labels) - part) >= len(counts) else None
 
 
-def _each_left_out(reader: Reader, train: Labelled, groups: str, seed: int) -> tuple[tuple[str, ...], list[Task]]:
-    """The names of the groups, and for each a task that is tested on it and fitted on all others."""
-    values = np.asarray(reader.labels(groups))[train.rows].astype(str)
+def _folds(train: Labelled, count: int, seed: int) -> NDArray[np.str_]:
+    """The fold of each row by its number from 1, classes in proportion.
+
+    Raises:
+        UserError: fewer than two folds, or a class has fewer rows than there are folds.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    rows, labels = np.arange(len(train.rows)), train.values
+    if not 2 <= count <= len(rows):
+        raise UserError(f"--folds is from 2 to the number of labelled rows, {len(rows):,}, not {count}")
+    kind: type[KFold | StratifiedKFold] = KFold
+    if labels.dtype.kind == "i":
+        kind, sizes = StratifiedKFold, np.bincount(labels)
+        if sizes.min() < count:
+            name = train.classes[int(sizes.argmin())]
+            raise UserError(f"class {name!r} has {sizes.min()} rows, fewer than {count} folds; give fewer --folds")
+    of = np.empty(len(rows), dtype=np.int64)
+    for number, (_, out) in enumerate(kind(count, shuffle=True, random_state=seed).split(rows, labels), 1):
+        of[out] = number
+    return np.char.zfill(of.astype(str), len(str(count)))
+
+
+def _each_left_out(
+    reader: Reader, train: Labelled, groups: str, values: NDArray[np.str_], seed: int
+) -> tuple[tuple[str, ...], list[Task]]:
+    """The names of the groups, and for each a task that is tested on it and fitted on all others.
+
+    Args:
+        groups: what they are called.
+        values: the group of each labelled row.
+    """
     if (values == "").any() or (values == "nan").any():
         raise UserError(f"{int(((values == '') | (values == 'nan')).sum())} labelled rows have no group {groups!r}")
     names = np.unique(values)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.contract import Reader
+from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled.evaluation.labels import MOST_NUMBERED_CLASSES
 
@@ -43,7 +44,7 @@ class Labels:
             UserError: the reader knows no such label, or no sample on the map has one.
         """
         try:
-            every = np.asarray(reader.labels(spec))
+            every = labels_of(reader, spec)
         except UserError as error:
             raise Unanswered(str(error)) from None
         seen, chosen = reader.sees(spec), list(numbers)

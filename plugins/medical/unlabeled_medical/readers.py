@@ -160,7 +160,7 @@ class VolumeReader(Reader):
         return self._items[index].name
 
     def labels(self, spec: str) -> NDArray[Any]:
-        """Labels: "folder" (the parent's name), a manifest's column, FILE.csv:COLUMN; of a stack "label".
+        """Labels: "folder" (the parent's name), a manifest's column; of a stack "label".
 
         Raises:
             UserError: there is no such label.

@@ -18,7 +18,6 @@ from unlabeled_medical import dicom
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 PATHS = ("path", "image", "file")  # columns of a manifest that may hold the paths
-NAMES = ("name", *PATHS)  # columns of a table of labels that may hold the names
 SPLITS = ("train", "val", "test")
 
 Form = Literal["file", "series", "stack"]
@@ -108,7 +107,7 @@ def _series(root: Path, files: Sequence[Path]) -> list[Item]:
     return items
 
 
-# ---- manifests and tables of labels
+# ---- manifests
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -148,7 +147,7 @@ def _manifest(path: Path) -> list[Item]:
 
 
 def labels(items: Sequence[Item], source: str, spec: str) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
-    """Labels by "folder" (the parent folder), a manifest's column, or "FILE.csv:COLUMN"; "" where one is missing.
+    """Labels by "folder" (the parent folder) or a manifest's column; "" where one is missing.
 
     Raises:
         UserError: there is no such column or file.
@@ -157,21 +156,7 @@ def labels(items: Sequence[Item], source: str, spec: str) -> np.ndarray[tuple[in
         return np.array([Path(item.name).parent.name for item in items])
     if spec in items[0].columns:
         return np.array([item.columns[spec] for item in items])
-    table, colon, column = spec.rpartition(":")
-    if not colon:
-        known = ["folder", "FILE.csv:COLUMN", *items[0].columns]
-        raise UserError(f"no label of {source} is called {spec!r}; {nearest(spec, known)}")
-    rows = _rows(Path(table))
-    name = _column(Path(table), rows, NAMES)
-    if column not in rows[0]:
-        raise UserError(f"{table} has no column {column!r}; {nearest(column, rows[0])}")
-    values = {stem(row[name]): row[column] for row in rows}
-    if not any(stem(item.name) in values for item in items):
-        theirs, ours = (", ".join(list(dict.fromkeys(names))[:3]) for names in (values, (stem(i.name) for i in items)))
-        raise UserError(
-            f"{table} labels no item of {source}: its column {name!r} has {theirs}, and the items are {ours}"
-        )
-    return np.array([values.get(stem(item.name), "") for item in items])
+    raise UserError(f"no label of {source} is called {spec!r}; {nearest(spec, ['folder', *items[0].columns])}")
 
 
 def stem(name: str) -> str:
