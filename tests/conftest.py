@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile("here", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("here")
 torch.set_num_threads(1)  # tensors are tiny: threads cost more than they bring
+threadpool_limits(1)  # nor do those of NumPy and scikit-learn
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # nor those of commands that tests run
 
 
 TOGETHER = {
