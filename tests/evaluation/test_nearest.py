@@ -59,7 +59,7 @@ def test_rounding_is_off_by_no_more_than_is_said() -> None:
 def test_who_cannot_be_sure_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that bfloat16 cannot tell apart: without the second question some of the nearest are missed."""
     queries, keys = rows(50, 24, 1, 1e-3), rows(3000, 24, 2, 1e-3)
-    sure = module._by_half(queries, keys, keys.bfloat16().T, 6)[2]
+    sure = module._of_candidates(queries, keys, queries.bfloat16() @ keys.bfloat16().T, 6)[2]
     assert not sure.any()
     monkeypatch.setattr(module, "WRONG", -2.0)
     missed = nearest(queries, keys, 6, half=True)[0]

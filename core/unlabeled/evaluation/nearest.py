@@ -37,13 +37,15 @@ def nearest(queries: Tensor, keys: Tensor, k: int, *, half: bool | None = None) 
     if half is None:
         half = queries.device.type == "cpu" and len(queries) * len(keys) >= LARGE and _fast_half()
     half = half and k * WIDER < len(keys)
-    coarse = keys.bfloat16().T if half else None
+    coarse = keys.bfloat16() if half else keys
+    room = coarse.new_empty(min(rows, len(queries)), len(keys))  # once: the system gives memory at a page's price
     found = []
     for part in queries.split(rows):
-        if coarse is None:
-            found.append(largest(part @ keys.T, k))
+        similar = torch.mm(part.to(coarse.dtype), coarse.T, out=room[: len(part)])
+        if not half:
+            found.append(largest(similar, k))
             continue
-        near, numbers, sure = _by_half(part, keys, coarse, k)
+        near, numbers, sure = _of_candidates(part, keys, similar, k)
         if not bool(sure.all()):
             near[~sure], numbers[~sure] = largest(part[~sure] @ keys.T, k)
         found.append((near, numbers))
@@ -66,9 +68,9 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return found.values, numbers.gather(1, found.indices)
 
 
-def _by_half(queries: Tensor, keys: Tensor, coarse: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosines and numbers [q, k], and whether they are surely right [q]."""
-    rough, candidates = largest(queries.bfloat16() @ coarse, k * WIDER)
+def _of_candidates(queries: Tensor, keys: Tensor, similar: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines and numbers [q, k] by the rough cosines [q, n] of all keys, and whether they are surely right [q]."""
+    rough, candidates = largest(similar, k * WIDER)
     exact = torch.bmm(keys[candidates], queries[:, :, None])[:, :, 0]
     found = exact.topk(k)
     return found.values, candidates.gather(1, found.indices), found.values[:, -1] >= rough[:, -1].float() + WRONG
