@@ -192,6 +192,7 @@ class Reader:
 
     facts: Facts
     together: bool = False  # samples mean something only all at once (nodes of one graph): a step takes them all
+    boosted: bool = False  # raw features are columns of a table, for which boosted trees are a baseline
     embed_batch: int = 512  # how many samples go through an encoder at once outside training; fewer of large ones
 
     def __len__(self) -> int:

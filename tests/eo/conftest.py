@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "eo"
-
 
 @pytest.fixture
 def tif(tmp_path: Path) -> Callable[..., Path]:
@@ -64,9 +62,3 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
     from unlabeled_eo.example import write
 
     return write(tmp_path_factory.mktemp("scenes"))
-
-
-def shared(name: str) -> Path:
-    if not (SHARED / name).exists():
-        pytest.skip(f"{name} is not at hand")
-    return SHARED / name

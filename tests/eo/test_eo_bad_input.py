@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import shared
+from eo_data import shared
 from unlabeled.errors import BrokenItem, UserError
 from unlabeled.training.pretrain import pretrain
 from unlabeled_eo.leakage import panel

@@ -15,7 +15,7 @@ from unlabeled.cli.main import main
 from unlabeled.errors import BrokenItem, UserError
 from unlabeled.training.pretrain import pretrain
 from unlabeled_eo.readers import EOReader
-from unlabeled_eo.segmentation import IGNORED, Masks, intersection_over_union, segment
+from unlabeled_eo.segmentation import IGNORED, intersection_over_union, segment
 
 Tif = Callable[..., Path]
 
@@ -79,9 +79,8 @@ def test_masks_are_cut_as_chips_are(tif: Tif, tmp_path: Path) -> None:
     tif("images/a.tif", whole + 1)
     tif("masks/a.tif", whole.astype(np.uint8))
     reader = EOReader(str(tmp_path / "images"), chip=32)
-    masks = Masks(reader, str(tmp_path / "masks"))
     for index in range(len(reader)):
-        mask = masks.chip(index)
+        mask = reader.classes(str(tmp_path / "masks"), index)
         assert mask is not None
         torch.testing.assert_close(mask + 1, reader[index]["image"][0])
 
@@ -90,9 +89,9 @@ def test_masks_that_do_not_belong(tif: Tif, tmp_path: Path, ships: Path) -> None
     reader = EOReader(str(ships / "images"))
     tif("other/else.tif", np.zeros((40, 40), np.uint8))
     with pytest.raises(UserError, match=r"no raster of .*other is called as a scene: there 'else', here '0'"):
-        Masks(reader, str(tmp_path / "other"))
+        reader.classes(str(tmp_path / "other"), 0)
     tif("small/0.tif", np.zeros((20, 20), np.uint8))
     with pytest.raises(BrokenItem, match=r"is not on the grid of its scene \(40 × 40 pixels\)"):
-        Masks(reader, str(tmp_path / "small")).chip(0)
+        reader.classes(str(tmp_path / "small"), 0)
     with pytest.raises(UserError, match="all chips are of one group"):
         segment([ships / "run"], str(ships / "images"), str(ships / "masks"), groups="folder", seeds=1)

@@ -11,6 +11,7 @@ import pytest
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.probes import Split, knn_probe, linear_probe
+from unlabeled.saved import describe
 from unlabeled.training.pretrain import pretrain
 
 RANDOM = np.random.default_rng(0)
@@ -126,3 +127,27 @@ def test_rows_without_a_label_are_left_out_and_strange_labels_refused(tmp_path: 
         evaluate([out], str(tmp_path / "none.csv"), label="label")
     with pytest.raises(UserError, match="was trained on 'a'"):
         evaluate([out], str(tmp_path / "train.csv"), label="a")
+
+
+def test_tables_stand_beside_boosted_trees(tmp_path: Path) -> None:
+    """Which find what is no sum; other domains have no columns to grow trees of."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 2))
+    lines = [f"{a:.4f},{b:.4f},{'yes' if a * b > 0 else 'no'}" for a, b in x]
+    for name, part in (("train", lines[:300]), ("test", lines[300:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,label", *part]) + "\n")
+    train, test = (str(tmp_path / f"{name}.csv") for name in ("train", "test"))
+    options: dict[str, Any] = {"reader": {"exclude": ["label"]}, "encoder": {"name": "mlp", "width": 8}}
+    run = tmp_path / "run"
+    pretrain("tabular", train, "mae", out=run, steps=1, quiet=True, **options)
+    found = evaluate([run], train, label="label", test=test, seeds=2)
+    trees = found.value("raw", "boosted trees", "accuracy")
+    readers = [describe(run).make_reader(data) for data in (train, test)]
+    (fit, y), (other, truth) = ((one.raw(), one.labels("label")) for one in readers)
+    by_hand = [HistGradientBoostingClassifier(random_state=seed).fit(fit, y).score(other, truth) for seed in (0, 1)]
+    assert trees.values == pytest.approx(by_hand)
+    assert trees.mean > 0.9
+    assert found.value("raw", "linear", "accuracy").mean < 0.65
+    assert not any(row.probe == "boosted trees" for row in found.rows if row.features != "raw")

@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "medical"
-PATIENT = {"PatientName": "Quixote^Alonso", "PatientID": "LAMANCHA-1605", "PatientBirthDate": "15470929"}
-PATIENT |= {"InstitutionName": "Hospital de Rocinante", "ReferringPhysicianName": "Panza^Sancho"}
-PATIENT |= {"AccessionNumber": "DULCINEA77", "StudyDescription": "Windmill trauma"}
-Slices = Callable[..., Path]
+from medical_data import PATIENT, Slices
 
 
 @pytest.fixture(autouse=True)
@@ -115,9 +111,3 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> str:
     from unlabeled_medical.example import write
 
     return write(tmp_path_factory.mktemp("scans"))
-
-
-def shared(name: str) -> Path:
-    if not (SHARED / name).exists():
-        pytest.skip(f"{name} is not at hand")
-    return SHARED / name

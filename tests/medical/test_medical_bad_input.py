@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import Slices  # type: ignore[import-not-found]
+from medical_data import Slices
 from unlabeled.cli.main import main
 from unlabeled.errors import BrokenItem, UserError
 from unlabeled_medical.readers import VolumeReader

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import Slices, shared  # type: ignore[import-not-found]
+from medical_data import Slices, shared
 from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled_medical.readers import VolumeReader

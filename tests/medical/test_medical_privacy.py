@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import PATIENT, Slices  # type: ignore[import-not-found]
+from medical_data import PATIENT, Slices
 from unlabeled.cli.main import main
 
 Array = np.ndarray[Any, Any]

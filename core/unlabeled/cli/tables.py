@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from unlabeled.evaluation.results import Result, Row
+from unlabeled.evaluation.results import TREES, Result, Row
 from unlabeled.evaluation.shots import ALL
 
 __all__ = ["print_rows"]
@@ -47,14 +47,15 @@ def result_rows(result: Result) -> list[dict[str, str]]:
 
     Where that is too wide, each probe has lines of its own.
     """
-    wide = len({(row.probe, row.metric) for row in result.rows}) > MOST_COLUMNS
-    columns = list(dict.fromkeys(_column(row, wide) for row in result.rows))
-    parts = list(dict.fromkeys((row.shots, row.n) for row in result.rows))
+    rows = [row for row in result.rows if row.probe != TREES]
+    wide = len({(row.probe, row.metric) for row in rows}) > MOST_COLUMNS
+    columns = list(dict.fromkeys(_column(row, wide) for row in rows))
+    parts = list(dict.fromkeys((row.shots, row.n) for row in rows))
     lines = []
     for shots, n in parts:
         labels = {} if parts == [(ALL, n)] else {"labels": shots, "n": f"{n:,}"}
         cells: dict[tuple[str, str], dict[str, str]] = {}
-        for row in result.rows:
+        for row in rows:
             if row.shots == shots:
                 cells.setdefault((row.features, row.probe if wide else ""), {})[_column(row, wide)] = figure(row)
         for (name, probe), found in cells.items():
@@ -78,6 +79,10 @@ def print_result(result: Result) -> None:
     print_rows(result_rows(result))
     if result.majority is not None and any(row.metric == "accuracy" for row in result.rows):
         print(f"always the commonest class: accuracy {result.majority:.4f}")
+    for row in result.rows:
+        if row.probe == TREES:
+            of = "" if row.shots == ALL else f", {row.shots} of the labels"
+            print(f"boosted trees on the raw columns{of}: {row.metric} {figure(row)}")
     chosen = {(row.features, row.shots): row.rates for row in result.rows if row.rates}
     for (name, shots), rates in chosen.items():
         of = "" if shots == ALL else f", {shots} of the labels"

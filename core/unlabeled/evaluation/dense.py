@@ -14,7 +14,7 @@ from unlabeled.contract import Encoder, Reader, Tokens, to_device
 from unlabeled.embedding import sorted_tokens, tokens_of, whole_batches
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import FRESH
-from unlabeled.evaluation.features import Source, frozen, raw
+from unlabeled.evaluation.features import Source, frozen, once, raw
 from unlabeled.evaluation.intervals import summarise
 from unlabeled.evaluation.metrics import Metrics, of_places
 from unlabeled.evaluation.probes import Features, Labels, Split, best_linear, scaling
@@ -80,9 +80,9 @@ def dense(
     )
     place, one = device or torch.device("cpu"), study.saved[0]
     tasks = next(iter(study.tasks.values()))
-    content = _once(lambda reader: _places(None, one, reader, str(label), place))
-    trained = [_once(_frozen(load(run), what, str(label), place)) for run, what in zip(runs, study.saved, strict=True)]
-    fresh = [_once(_frozen(one.make_encoder(FRESH + task.seed), one, str(label), place)) for task in tasks]
+    content = once(lambda reader: _places(None, one, reader, str(label), place))
+    trained = [once(_frozen(load(run), what, str(label), place)) for run, what in zip(runs, study.saved, strict=True)]
+    fresh = [once(_frozen(one.make_encoder(FRESH + task.seed), one, str(label), place)) for task in tasks]
     if study.groups:
         fresh = fresh[:1] * len(tasks)
     classes = np.unique(content(study.reader).names)
@@ -171,15 +171,3 @@ def _places(encoder: Encoder | None, saved: Saved, reader: Reader, label: str, d
     if not names or not sum(map(len, names)):
         raise UserError(f"no place of {reader.name(0)} and the others has a label {label!r}")
     return Places(np.concatenate(values), np.concatenate(names).astype(str), np.concatenate(samples))
-
-
-def _once(make: Dense) -> Dense:
-    """The same, computed once a reader."""
-    done: dict[int, Places] = {}
-
-    def of(reader: Reader) -> Places:
-        if id(reader) not in done:
-            done[id(reader)] = make(reader)
-        return done[id(reader)]
-
-    return of

@@ -17,9 +17,9 @@ from unlabeled.evaluation.labels import Form
 from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.multilabel import one_vs_rest
 from unlabeled.evaluation.ood import mahalanobis, neighbour
-from unlabeled.evaluation.probes import Split, knn, linear
+from unlabeled.evaluation.probes import Split, boosted_trees, knn, linear
 from unlabeled.evaluation.provenance import place
-from unlabeled.evaluation.results import Result, Row
+from unlabeled.evaluation.results import TREES, Result, Row
 from unlabeled.evaluation.retrieval import among_test, in_train
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare
@@ -103,6 +103,8 @@ def evaluate(
     rows, features = [], features_of(study, baselines, device)
     for name, sources in features.items():
         rows += probe(name, study.tasks, sources, chosen.probes)
+        if name == "raw" and study.reader.boosted and protocol in ("probe", "linear"):
+            rows += probe(name, study.tasks, sources, {TREES: boosted_trees})
     same = features.get("raw", features[study.name])[0][0]
     return study.result(protocol, rows, same, ood=place(ood) if ood else None, baselines=baselines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from unlabeled.evaluation.probes import Features
 from unlabeled.saved import Saved
 
 Source = Callable[[Reader], Features]
+Made = TypeVar("Made")
 
 
 def raw(like: Reader) -> Source | None:
@@ -27,7 +29,7 @@ def raw(like: Reader) -> Source | None:
         assert features is not None, "readers of one kind"
         return _finite(features, reader, "the raw features")
 
-    return _once(make)
+    return once(make)
 
 
 def frozen(encoder: Encoder, saved: Saved, device: torch.device | None) -> Source:
@@ -42,14 +44,14 @@ def frozen(encoder: Encoder, saved: Saved, device: torch.device | None) -> Sourc
             )
         return _finite(made.instances.numpy(), reader, f"the features of encoder {saved.encoder.name!r}")
 
-    return _once(make)
+    return once(make)
 
 
-def _once(make: Source) -> Source:
+def once(make: Callable[[Reader], Made]) -> Callable[[Reader], Made]:
     """The same, computed once a reader."""
-    done: dict[int, Features] = {}
+    done: dict[int, Made] = {}
 
-    def of(reader: Reader) -> Features:
+    def of(reader: Reader) -> Made:
         if id(reader) not in done:
             done[id(reader)] = make(reader)
         return done[id(reader)]

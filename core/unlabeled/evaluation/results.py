@@ -12,6 +12,8 @@ import numpy as np
 
 from unlabeled.evaluation.shots import ALL
 
+TREES = "boosted trees"  # a baseline of tables, in the place of a probe
+
 
 @dataclass(frozen=True)
 class Row:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.errors import BrokenItem, UserError
-from unlabeled_eo.rasters import Grid, probe
-from unlabeled_eo.rasters import read as window_of
+from unlabeled_eo.rasters import Grid, probe, read
 from unlabeled_eo.scenes import Opened
 from unlabeled_eo.sources import find
-
-if TYPE_CHECKING:
-    from unlabeled_eo.readers import EOReader
 
 IGNORED = 255  # the class of pixels that nobody labelled
 EDGE = 1e-3  # pixels; a place between two, as middles of even patches are, is of the later one, however it was rounded
@@ -30,10 +26,9 @@ class Masks:
         UserError: no raster is called as a scene.
     """
 
-    def __init__(self, reader: EOReader, source: str):
-        self.reader = reader
+    def __init__(self, scenes: Sequence[Opened | str], source: str):
         found = {_stem(scene.name): scene.files[0].path for scene in find(source)}
-        names = [_stem(one.scene.name) if isinstance(one, Opened) else "" for one in reader.scenes]
+        names = [_stem(one.scene.name) if isinstance(one, Opened) else "" for one in scenes]
         self.paths = [found.get(name) for name in names]
         if not any(self.paths):
             raise UserError(
@@ -41,22 +36,19 @@ class Masks:
                 "masks the names of their scenes"
             )
 
-    def chip(self, index: int, read: bool = True) -> Tensor | None:
-        """[H, W] float32, or None where there is no mask; nothing of it where it is not to be read.
+    def window(self, at: int, window: tuple[int, int, int, int], grid: Grid, whether: bool = True) -> Tensor | None:
+        """[H, W] float32 of a window of a scene, on the scene's grid; None without a mask, empty unless `whether`.
 
         Raises:
-            BrokenItem: its grid is not that of the scene.
+            BrokenItem: the mask's grid is another.
         """
-        at, *window = self.reader.rows[index].tolist()
-        path, grid = self.paths[at], self.reader.grid(at)
-        if path is None:
-            return None
-        if not read:
-            return torch.zeros(0, 0)
+        path = self.paths[at]
+        if path is None or not whether:
+            return None if path is None else torch.zeros(0, 0)
         header = probe(path)
         if (header.height, header.width) != (grid.height, grid.width) or Grid.of(header).crs != grid.crs:
             raise BrokenItem(f"mask {path} is not on the grid of its scene ({grid.height} × {grid.width} pixels)")
-        return torch.from_numpy(window_of(path, header, (1,), Grid.of(header), tuple(window))[0])
+        return torch.from_numpy(read(path, header, (1,), Grid.of(header), window)[0])
 
 
 def _stem(name: str) -> str:

@@ -326,10 +326,15 @@ class EOReader(Reader):
 
     def labels_at(self, spec: str, index: int, places: NDArray[Any]) -> NDArray[np.str_] | None:
         """Classes of pixels, of rasters in the folder `spec` that have the names and grids of the scenes."""
-        if spec not in self._masks:
-            self._masks[spec] = Masks(self, spec)
-        mask = self._masks[spec].chip(index, read=bool(len(places)))
-        return None if mask is None else nearest_class(mask, places)
+        classes = self.classes(spec, index, read=bool(len(places)))
+        return None if classes is None else nearest_class(classes, places)
+
+    def classes(self, source: str, index: int, read: bool = True) -> Tensor | None:
+        """[H, W] classes of a chip's pixels by `Masks`; None without a mask, empty if it is not to be read."""
+        if source not in self._masks:
+            self._masks[source] = Masks(self.scenes, source)
+        at, *window = self.rows[index].tolist()
+        return self._masks[source].window(at, tuple(window), self._grids[at], read)
 
     def raw(self) -> NDArray[np.float32]:
         """[n, C × 32 × 32] what is valid of the chips, standardised and shrunk; zeros where they cannot be read."""
@@ -388,10 +393,6 @@ class EOReader(Reader):
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: a row a band."""
         return statistics.summary(self.facts, self.scenes, self.shares())
-
-    def grid(self, scene: int) -> Grid:
-        """The pixels that a scene is read on."""
-        return self._grids[scene]
 
     def shares(self) -> NDArray[np.float64]:
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""

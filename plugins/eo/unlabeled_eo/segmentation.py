@@ -19,7 +19,7 @@ from unlabeled.layers import head
 from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import Saved, describe, load
 from unlabeled_eo import statistics
-from unlabeled_eo.classes import IGNORED, Masks
+from unlabeled_eo.classes import IGNORED
 from unlabeled_eo.patches import ChipEncoder
 from unlabeled_eo.readers import EOReader
 
@@ -85,7 +85,7 @@ def segment(
     reader = one.make_reader(images)
     if not isinstance(reader, EOReader) or seeds < 1:
         raise UserError("segmentation takes runs of the reader 'eo', and at least one seed")
-    data, kept = _load(reader, Masks(reader, masks), one)
+    data, kept = _load(reader, masks, one)
     names = reader.labels(groups).astype(str)[kept]
     count = int(data.classes[data.classes != IGNORED].max()) + 1
     sources: list[tuple[str, Callable[[int], Maps]]] = [
@@ -109,11 +109,11 @@ def _maps(encoder: nn.Module) -> Maps:
     return encoder.eval().maps
 
 
-def _load(reader: EOReader, masks: Masks, saved: Saved) -> tuple[_Data, list[int]]:
+def _load(reader: EOReader, masks: str, saved: Saved) -> tuple[_Data, list[int]]:
     view: View = saved.make_view()
     samples, kept = list[Sample](), list[int]()
     for index in range(len(reader)):
-        classes, sample = masks.chip(index), reader.or_none(index)
+        classes, sample = reader.classes(masks, index), reader.or_none(index)
         if classes is None or sample is None:
             continue
         draws = Draws(sample_keys(0, 0, torch.tensor([index])))

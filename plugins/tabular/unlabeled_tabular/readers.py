@@ -44,6 +44,8 @@ class TableReader(Reader):
         UserError: the source cannot be read, or has too little to learn from.
     """
 
+    boosted = True
+
     def __init__(
         self,
         source: str,
