@@ -50,7 +50,7 @@ class Training:
         workers: loader processes; their number changes no result.
         device: auto, cpu, cuda or cuda:N.
         log_every: steps between lines of metrics.jsonl.
-        health_every: steps between looks at held-out embeddings; none: twenty in a run.
+        health_every: steps between looks at held-out embeddings; none: eight to twenty in a run, by what they cost.
         health_samples: how many samples are held out for them; at most a tenth of the data.
         watch: a label to watch by neighbours among labelled samples; weights never learn of it.
         watch_samples: how many labelled samples at most.

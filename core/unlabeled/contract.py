@@ -211,10 +211,8 @@ class Reader:
 
     def some(self, most: int) -> list[int]:
         """Up to `most` numbers of samples, evenly spread, first and last among them."""
-        last = len(self) - 1
-        return (
-            sorted({round(last * at / max(most - 1, 1)) for at in range(most)}) if last >= most else [*range(last + 1)]
-        )
+        count = min(len(self), most)
+        return [round((len(self) - 1) * at / max(count - 1, 1)) for at in range(count)]
 
     def name(self, index: int) -> str:
         """What identifies the sample to a person and across sessions: a path, a row number."""

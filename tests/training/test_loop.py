@@ -45,7 +45,7 @@ def test_healthy_runs_raise_no_alarm_and_learn(method: str, tmp_path: Path) -> N
     if method != "dino":  # its loss first rises towards ln K, while the centre finds its place
         assert losses[-1] < losses[0]
     health = [line for line in lines if "health/rank" in line]
-    assert [line["step"] for line in health][:2] == [0, 3]
+    assert [line["step"] for line in health][:2] == [0, 7]
     short = {"step", "health/std", "health/rank", "health/dead", "health/uniformity"}
     assert all(short <= set(line) <= short | {"health/alignment"} for line in health)
     assert "health/alignment" in health[0]

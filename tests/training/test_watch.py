@@ -17,7 +17,7 @@ from unlabeled import plugins
 from unlabeled.errors import UserError
 from unlabeled.training.health import alignment_of, uniformity_of
 from unlabeled.training.pretrain import pretrain
-from unlabeled.training.watch import Sources, Watch
+from unlabeled.training.watch import SHARE, Sources, Watch
 
 
 def train(out: Path, **options: Any) -> Any:
@@ -106,13 +106,18 @@ def test_a_resumed_run_looks_when_an_unbroken_one_does(tmp_path: Path) -> None:
     assert 2 <= len(looks[0]) < 14
 
 
-@pytest.mark.parametrize(("looks", "trained", "expected"), [(20, 10**9, 1), (20, 64 * 2 * 300, 3), (20, 64, 20)])
-def test_dear_looks_cost_one_percent(looks: int, trained: int, expected: int) -> None:
+@pytest.mark.parametrize(("looks", "trained", "expected"), [(20, 10**9, 1), (20, 64 * 2 * 300, 4), (20, 64, 20)])
+def test_dear_looks_cost_little(looks: int, trained: int, expected: int) -> None:
     watch = Watch(None, torch.arange(60))  # type: ignore[arg-type]
     every = watch.every(looks, trained)
     assert every == expected
     spent = looks // every * watch.passes
-    assert spent <= 0.01 * 3 * trained or every == looks
+    assert spent <= SHARE * 3 * trained or every == looks
+
+
+def test_looks_are_as_many_as_the_run_can_pay() -> None:
+    watch = Watch(None, torch.arange(60))  # type: ignore[arg-type]
+    assert [watch.looks(trained) for trained in (64, 40_000, 10**9)] == [8, 14, 20]
 
 
 def test_what_watching_took_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ from unlabeled.plugins import Registry
 from unlabeled.randomness import sample_keys
 from unlabeled.training.health import alignment_of, measure, uniformity_of
 
-SHARE = 0.01  # of a run's passes through its encoder that the costlier looks may make
+SHARE = 0.007  # of a run's passes through its encoder that short looks may make, and full ones again
+FEWEST, MOST = 8, 20  # short looks, where nobody says how many
 NEIGHBOURS = 20
 
 
@@ -75,13 +76,16 @@ class Watch:
         """Samples through the encoder in one full look beyond a short one."""
         return 2 * len(self.held_out) + (0 if self.labelled is None else len(self.labelled[0]))
 
-    def every(self, looks: int, trained: int) -> int:
-        """Which of a run's short looks are full: each so-manieth, so that they cost about SHARE at most.
+    def looks(self, trained: int) -> int:
+        """How many short looks a run takes, where nobody says.
 
         Args:
-            looks: short ones in the run.
             trained: samples × views that the run trains on; forward and backward cost three times forward alone.
         """
+        return max(FEWEST, min(MOST, int(SHARE * 3 * trained / max(1, len(self.held_out)))))
+
+    def every(self, looks: int, trained: int) -> int:
+        """Which of so many short looks are full: each so-manieth, so that they cost about SHARE at most."""
         affordable = int(SHARE * 3 * trained / max(1, self.passes))
         return max(1, math.ceil(looks / max(1, affordable)))
 
