@@ -250,3 +250,4 @@ def test_the_demo_runs(say: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "warning" not in out, "what is tested on was never trained on"
     for word in ("pre-train on sklearn:digits/train", "trained (simclr)", "untrained", "raw", "the run is in kept"):
         assert word in out
+    assert "always the commonest class" in Path("kept/report.html").read_text(), "the report has the result"

@@ -40,6 +40,7 @@ def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:
     from unlabeled.config import config_from
     from unlabeled.evaluation.evaluate import evaluate
     from unlabeled.evaluation.kept import keep
+    from unlabeled.report.write import report
     from unlabeled.training.folder import RunFolder
     from unlabeled.training.pretrain import run as train
 
@@ -51,3 +52,4 @@ def _show(domain: str, recipe: dict[str, Any], out: Path) -> None:
     result = evaluate([out], config.data, label=label, test=test)
     print_result(result)
     keep(result)
+    report([out])  # with the result in it
