@@ -13,7 +13,7 @@ from unlabeled.contract import Batch, Encoded, Encoder, Kind, Reader, Tokens, Vi
 from unlabeled.data.batches import Broken, Portable, try_batch
 from unlabeled.data.collate import collate
 from unlabeled.errors import UserError
-from unlabeled.masking import per_sample
+from unlabeled.masking import by_sample, per_sample
 from unlabeled.plugins import Registry
 from unlabeled.randomness import Draws
 
@@ -84,8 +84,8 @@ def instances_of(encoder: Encoder, tokens: Tokens) -> Tensor:
     return encoded.instances.float()
 
 
-def tokens_of(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
-    """Valid tokens [T, D] float32, sample by sample; how many are each sample's [samples]; coordinates [T, P].
+def tokens_of(encoder: Encoder, tokens: Tokens) -> Tensor:
+    """Tokens [B, N, D] float32.
 
     Raises:
         UserError: the encoder has none.
@@ -93,16 +93,14 @@ def tokens_of(encoder: Encoder, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]
     encoded: Encoded = encoder(tokens)
     if encoded.tokens is None or not encoder.has_tokens:
         raise UserError(f"{type(encoder).__name__} has no tokens; embed instances")
-    values, count = sorted_tokens(tokens, encoded.tokens)
-    return values.float(), count, sorted_tokens(tokens, tokens.coords)[0]
+    return encoded.tokens.float()
 
 
-def sorted_tokens(tokens: Tokens, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of what belongs to tokens [B, N, C] that of valid ones [T, C], sample by sample, and each sample's count."""
+def valid_tokens(tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Numbers [T] of the valid tokens among all B × N, sample by sample, and how many are each sample's [samples]."""
     owner, count = per_sample(tokens)
-    valid = tokens.valid.flatten()
-    order = owner.flatten()[valid].argsort(stable=True)
-    return values.flatten(0, 1)[valid][order], count
+    order, _ = by_sample(owner)
+    return order[tokens.valid.flatten()[order]], count
 
 
 def embed(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 __all__ = ["BrokenItem", "UserError", "check_bounds", "choose", "nearest", "one_line"]
 
@@ -36,6 +37,23 @@ def choose(what: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise UserError(f"no {what} is called {name!r}; {nearest(name, table)}")
     return table[name]
+
+
+def optional(module: str, package: str, what: str, extra: str, without: str = "") -> Any:
+    """A module that an extra brings.
+
+    Args:
+        package: as pip calls it.
+        what: needs it, as a sentence begins.
+        without: how to do without it, as the sentence ends.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise UserError(f'{what} needs {package}: pip install "unlabeled[{extra}]"{without}') from None
 
 
 def check_bounds(name: str, value: tuple[float, float], least: float, most: float) -> tuple[float, float]:

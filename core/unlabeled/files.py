@@ -62,6 +62,11 @@ def replace_folder(made: Path, out: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+def absolute(source: str) -> str:
+    """A path as it can be used from anywhere; what is no path (a name, a glob) as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -13,7 +13,7 @@ import torch
 from unlabeled import plugins
 from unlabeled.config import Config, Named
 from unlabeled.contract import Encoder, Facts, Reader, View
-from unlabeled.errors import UserError, one_line
+from unlabeled.errors import UserError, one_line, optional
 from unlabeled.files import write_text, write_whole
 from unlabeled.plugins import Registry
 from unlabeled.seen import Ids, write_ids
@@ -141,6 +141,18 @@ def encoder_folder(run: str | Path) -> Path:
     return encoder_files(run)[0].parent
 
 
+def run_folder(run: str | Path) -> Path | None:
+    """The folder with a run's config.yaml, given it or one in it that holds the encoder; None: an encoder alone.
+
+    Raises:
+        UserError: there is neither a run nor an encoder.
+    """
+    if (Path(run) / "config.yaml").exists():
+        return Path(run)
+    above = encoder_folder(run).parent
+    return above if (above / "config.yaml").exists() else None
+
+
 def _is_ours(path: Path) -> bool:
     """Every library calls its description config.json; ours names unlabeled, or is damaged."""
     try:
@@ -155,12 +167,9 @@ def _from_hub(name: str) -> Path:
     Raises:
         UserError: huggingface_hub is missing, or there is no such repository or network.
     """
+    hub = optional("huggingface_hub", "huggingface_hub", f"{HUB}{name}", "export")
     try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(f'{HUB}{name} needs huggingface_hub: pip install "unlabeled[export]"') from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FORM)))
+        return Path(hub.snapshot_download(name, allow_patterns=list(HUB_FORM)))
     except Exception as error:  # the hub has an error for each of: no network, no such name, not allowed
         raise UserError(f"{HUB}{name} could not be had ({one_line(error)}); check the name, and the network") from None
 

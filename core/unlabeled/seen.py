@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError
-from unlabeled.files import write_whole
+from unlabeled.files import absolute, write_whole
 
 Ids = NDArray[np.uint64]
 FILE = "samples.npy"
@@ -20,9 +20,7 @@ FILE = "samples.npy"
 
 def sample_ids(reader: Reader, source: str, rows: Iterable[int]) -> Ids:
     """Hashes [n] of the names of samples; of those that are only numbered, of their number in this source."""
-    path = Path(source)
-    place = str(path.resolve()) if path.exists() else source
-    parts = []
+    place, parts = absolute(source), []
     for row in rows:
         name = reader.name(int(row))
         known = f"{place}\n{name}" if _numbered(name, int(row)) else name

@@ -25,6 +25,7 @@ from unlabeled.cli.flags import (
 from unlabeled.config import Config, Training, config_from, load_config, method_from, recipe_layers
 from unlabeled.contract import Reader
 from unlabeled.errors import UserError, nearest
+from unlabeled.files import absolute
 from unlabeled.plugins import Registry
 
 if TYPE_CHECKING:  # what trains costs an import of torch
@@ -122,13 +123,13 @@ def pretrain_config(registry: Registry, arguments: Sequence[str]) -> tuple[Confi
     reader_name, reader = factory_of(registry, "reader", value_of(argv, "--reader.name") or _name(base, "reader"))
     sections: dict[str, Any] = {
         "domain": registry.domain,
-        "data": _absolute(data),
+        "data": absolute(data),
         "method": given,
         "reader": {"name": reader_name, **{option: flags[option] for option in options_of(reader)}},
         "view": flags["view"],
         "encoder": flags["encoder"],
         "labels": flags.pop("labels") or base.get("labels"),
-        "init": _absolute(init) if init else "",
+        "init": absolute(init) if init else "",
         "training": {field: flags[field] for field in options_of(Training)},
     }
     return config_from(sections, registry), out, resume
@@ -200,11 +201,6 @@ def _name(base: dict[str, Any], what: str) -> str | None:
 
 def _without_name(value: Any) -> dict[str, Any]:
     return {key: one for key, one in value.items() if key != "name"} if isinstance(value, dict) else {}
-
-
-def _absolute(data: str) -> str:
-    """A path as config.yaml can use it from anywhere; what is no path (a name, a glob) stays."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
 
 
 def _fresh(domain: str, method: str) -> str:

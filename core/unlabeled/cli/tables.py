@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from unlabeled.evaluation.results import TREES, Result, Row
+from unlabeled.evaluation.results import COMMONEST, TREES, Result, Row
 from unlabeled.evaluation.shots import ALL
 
 __all__ = ["print_rows"]
@@ -78,7 +78,7 @@ def print_result(result: Result) -> None:
     print(f"{label}: probes fitted on {_fitted(result)} of {result.train}, {how}; {result.seeds} seeds")
     print_rows(result_rows(result))
     if result.majority is not None and any(row.metric == "accuracy" for row in result.rows):
-        print(f"always the commonest class: accuracy {result.majority:.4f}")
+        print(f"{COMMONEST}: accuracy {result.majority:.4f}")
     for row in result.rows:
         if row.probe == TREES:
             of = "" if row.shots == ALL else f", {row.shots} of the labels"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unlabeled.contract import Reader
-from unlabeled.evaluation.features import Source
+from unlabeled.evaluation.features import Source, once
 from unlabeled.evaluation.probes import Features, Labels
 from unlabeled.saved import encoder_folder
 from unlabeled.seen import Ids, read_ids, sample_ids
@@ -57,12 +57,13 @@ def same_content(pairs: Iterable[tuple[Reader, Labels, Reader, Labels]], feature
     """
     same: dict[int, str] = {}  # test row -> the names of both
     every: set[int] = set()
+    hashes = once(lambda reader: _hashes(features(reader)))
     for test, tested, train, fitted in pairs:
-        known = dict(zip(_hashes(features(train)[fitted]), fitted.tolist(), strict=True))
+        known = {hashes(train)[row]: row for row in fitted.tolist()}
         every.update(tested.tolist())
-        for row, key in zip(tested.tolist(), _hashes(features(test)[tested]), strict=True):
-            if key in known:
-                same[row] = f"{test.name(row)} and {train.name(known[key])}"
+        for row in tested.tolist():
+            if hashes(test)[row] in known:
+                same[row] = f"{test.name(row)} and {train.name(known[hashes(test)[row]])}"
     if not same:
         return ""
     return (

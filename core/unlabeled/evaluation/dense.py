@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from unlabeled.contract import Encoder, Reader, Tokens, to_device
-from unlabeled.embedding import sorted_tokens, tokens_of, whole_batches
+from unlabeled.embedding import tokens_of, valid_tokens, whole_batches
 from unlabeled.errors import UserError
 from unlabeled.evaluation.evaluate import FRESH
 from unlabeled.evaluation.features import Source, frozen, once, raw
@@ -76,15 +76,15 @@ def dense(
         folds=folds,
         shots=shots,
         form="places",
-        ood=None,
     )
     place, one = device or torch.device("cpu"), study.saved[0]
     tasks = next(iter(study.tasks.values()))
     content = once(lambda reader: _places(None, one, reader, str(label), place))
     trained = [once(_frozen(load(run), what, str(label), place)) for run, what in zip(runs, study.saved, strict=True)]
-    fresh = [once(_frozen(one.make_encoder(FRESH + task.seed), one, str(label), place)) for task in tasks]
-    if study.groups:
-        fresh = fresh[:1] * len(tasks)
+    fresh = {
+        seed: once(_frozen(one.make_encoder(FRESH + seed), one, str(label), place))
+        for seed in sorted({task.seed for task in tasks})  # groups have one
+    }
     classes = np.unique(content(study.reader).names)
     if len(classes) < 2:
         raise UserError(f"all places are of one class ({classes[0]}); a probe needs two")
@@ -92,7 +92,7 @@ def dense(
     for shot, mine in study.tasks.items():
         for name, sources in (
             (study.name, [(source, task) for source in trained for task in mine]),
-            ("untrained", list(zip(fresh, mine, strict=True))),
+            ("untrained", [(fresh[task.seed], task) for task in mine]),
             ("raw", [(content, task) for task in mine]),
         ):
             judged = [(task.items, _judged(source, task, classes)) for source, task in sources]
@@ -153,14 +153,12 @@ def _places(encoder: Encoder | None, saved: Saved, reader: Reader, label: str, d
         if not batch:
             continue
         tokens: Tokens = cutter.tokenize(to_device(batch, device))
-        found = sorted_tokens(tokens, tokens.values) if encoder is None else tokens_of(encoder, tokens)
+        order, counts = valid_tokens(tokens)
+        ends = counts.cumsum(0)[:-1].tolist()
+        content = tokens.values if encoder is None else tokens_of(encoder, tokens)
         where = tokens.coords if tokens.where is None else tokens.where
-        spots = sorted_tokens(tokens, where)[0].cpu().numpy()
-        ends = found[1].cumsum(0)[:-1].tolist()
-        parts = zip(
-            numbers.tolist(), np.split(spots, ends), np.split(found[0].float().cpu().numpy(), ends), strict=True
-        )
-        for index, spot, value in parts:
+        each = (np.split(x.flatten(0, 1)[order].float().cpu().numpy(), ends) for x in (where, content))
+        for index, spot, value in zip(numbers.tolist(), *each, strict=True):
             told = reader.labels_at(label, index, spot)
             if told is None:
                 continue

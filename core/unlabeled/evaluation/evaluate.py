@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from unlabeled.evaluation.metrics import Metrics
 from unlabeled.evaluation.multilabel import one_vs_rest
 from unlabeled.evaluation.ood import mahalanobis, neighbour
 from unlabeled.evaluation.probes import Split, boosted_trees, knn, linear
-from unlabeled.evaluation.provenance import place
 from unlabeled.evaluation.results import TREES, Result, Row
 from unlabeled.evaluation.retrieval import among_test, in_train
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare
+from unlabeled.files import absolute
 from unlabeled.saved import load
 
 __all__ = ["evaluate"]
@@ -39,11 +39,12 @@ class Protocol:
 
     probes: Mapping[str, Probe]
     form: Form = "any"  # of the labels
+    of_columns: Mapping[str, Probe] = field(default_factory=dict)  # of raw features alone, of tables
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "probe": Protocol({"linear": linear, "knn": lambda split, seed: knn(split)}),
-    "linear": Protocol({"linear": linear}),
+    "probe": Protocol({"linear": linear, "knn": lambda split, seed: knn(split)}, of_columns={TREES: boosted_trees}),
+    "linear": Protocol({"linear": linear}, of_columns={TREES: boosted_trees}),
     "knn": Protocol({"knn": lambda split, seed: knn(split)}),
     "retrieval": Protocol({"among test": among_test, "in train": in_train}, "classes"),
     "clustering": Protocol({"k-means": kmeans}, "classes"),
@@ -102,11 +103,10 @@ def evaluate(
     study = prepare(runs, train, form=chosen.form, ood=ood, **common)
     rows, features = [], features_of(study, baselines, device)
     for name, sources in features.items():
-        rows += probe(name, study.tasks, sources, chosen.probes)
-        if name == "raw" and study.reader.boosted and protocol in ("probe", "linear"):
-            rows += probe(name, study.tasks, sources, {TREES: boosted_trees})
+        more = chosen.of_columns if name == "raw" and study.reader.boosted else {}
+        rows += probe(name, study.tasks, sources, {**chosen.probes, **more})
     same = features.get("raw", features[study.name])[0][0]
-    return study.result(protocol, rows, same, ood=place(ood) if ood else None, baselines=baselines)
+    return study.result(protocol, rows, same, ood=absolute(ood) if ood else None, baselines=baselines)
 
 
 def features_of(study: Study, baselines: bool, device: torch.device | None) -> dict[str, list[list[Source]]]:

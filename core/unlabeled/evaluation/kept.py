@@ -12,7 +12,7 @@ from pathlib import Path
 from unlabeled.errors import UserError, one_line
 from unlabeled.evaluation.results import Result
 from unlabeled.files import write_text
-from unlabeled.saved import HUB
+from unlabeled.saved import HUB, run_folder
 
 __all__ = ["keep"]
 
@@ -43,7 +43,7 @@ def keep(result: Result, warn: Callable[[str], None] | None = None) -> tuple[Pat
     for number, run in enumerate(result.runs):
         if run.startswith(HUB):
             continue  # which has no folder here
-        path = run_folder(run) / FOLDER / _name(result)
+        path = (run_folder(run) or Path(run)) / FOLDER / _name(result)
         try:
             write_text(path, result.text(place=number))
         except UserError as error:
@@ -53,13 +53,6 @@ def keep(result: Result, warn: Callable[[str], None] | None = None) -> tuple[Pat
         else:
             made.append(path)
     return tuple(made)
-
-
-def run_folder(run: str | Path) -> Path:
-    """Of a run that may be named by its encoder folder."""
-    folder = Path(run)
-    inside = (folder / "encoder.json").exists() and (folder.parent / "config.yaml").exists()
-    return folder.parent if inside else folder
 
 
 def read_kept(run: str | Path) -> tuple[list[Kept], list[str]]:

@@ -64,8 +64,7 @@ def read_labels(reader: Reader, tester: Reader, label: str | None, form: Form) -
     if form == "several":
         return _several(train, test, label)
     classes = np.unique(train.values)
-    whole = train.values.dtype.kind != "f" or bool((classes == np.round(classes)).all())
-    if train.values.dtype.kind in "iuf" and (not whole or len(classes) > MOST_NUMBERED_CLASSES):
+    if are_amounts(classes):
         if form == "classes":
             raise UserError(f"label {label!r} is a number, and this protocol needs classes; use --protocol probe")
         return train.to(train.values.astype(np.float64)), test.to(test.values.astype(np.float64))
@@ -74,6 +73,14 @@ def read_labels(reader: Reader, tester: Reader, label: str | None, form: Form) -
     _refuse_strangers(np.unique(test.values), classes, label)
     numbers = [np.searchsorted(classes, one.values) for one in (train, test)]
     return train.to(numbers[0], classes), test.to(numbers[1], classes)
+
+
+def are_amounts(known: Labels) -> bool:
+    """Whether labels are numbers to regress; else they name classes."""
+    values = np.unique(known)
+    return values.dtype.kind in "iuf" and (
+        len(values) > MOST_NUMBERED_CLASSES or bool((values != np.round(values)).any())
+    )
 
 
 def _with_places(reader: Reader, label: str) -> Labelled:

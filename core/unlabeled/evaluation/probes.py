@@ -67,9 +67,7 @@ def knn_probe(split: Split, k: int = 20, temperature: float = 0.07) -> dict[str,
 def linear(split: Split, seed: int) -> Metrics:
     """Logistic regression (ridge for numbers) on standardised features, by `best_linear`."""
     split = standardised(split)
-    best = best_linear(split, seed)
-    two = not split.regression and len(best.classes_) == 2
-    return judged(split.test_labels, best.predict(split.test), best.decision_function(split.test) if two else None)
+    return _of_model(best_linear(split, seed), split)
 
 
 def boosted_trees(split: Split, seed: int) -> Metrics:
@@ -77,7 +75,11 @@ def boosted_trees(split: Split, seed: int) -> Metrics:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     model = (HistGradientBoostingRegressor if split.regression else HistGradientBoostingClassifier)(random_state=seed)
-    model.fit(split.train, split.train_labels)
+    return _of_model(model.fit(split.train, split.train_labels), split)
+
+
+def _of_model(model: Any, split: Split) -> Metrics:
+    """Of a fitted model of scikit-learn."""
     two = not split.regression and len(model.classes_) == 2
     return judged(split.test_labels, model.predict(split.test), model.decision_function(split.test) if two else None)
 

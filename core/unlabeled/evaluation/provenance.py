@@ -10,15 +10,13 @@ from typing import Any
 
 import unlabeled
 from unlabeled.config import load_config
-from unlabeled.saved import encoder_files
+from unlabeled.saved import encoder_files, run_folder
 
 
 def config_hash(run: str | Path) -> str:
     """Of config.yaml as data, or of the encoder's description where there is an encoder alone."""
-    described, _ = encoder_files(run)
-    folder = described.parent
-    configs = [path for path in (Path(run) / "config.yaml", folder.parent / "config.yaml") if path.exists()]
-    data: Any = load_config(configs[0]) if configs else json.loads(described.read_text())
+    home = run_folder(run)
+    data: Any = load_config(home / "config.yaml") if home else json.loads(encoder_files(run)[0].read_text())
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -36,8 +34,3 @@ def commit() -> str | None:
             return None
         found = done.stdout.strip()
     return found
-
-
-def place(source: str) -> str:
-    """Of data: an absolute path, whatever folder they are named from; what is no path (a name, a glob) as it is."""
-    return str(Path(source).resolve()) if Path(source).exists() else source

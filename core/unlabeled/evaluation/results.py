@@ -13,6 +13,7 @@ import numpy as np
 from unlabeled.evaluation.shots import ALL
 
 TREES = "boosted trees"  # a baseline of tables, in the place of a probe
+COMMONEST = "always the commonest class"  # the least of baselines, as tables and pages call it
 
 
 @dataclass(frozen=True)

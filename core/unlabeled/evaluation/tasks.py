@@ -19,9 +19,10 @@ from unlabeled.evaluation.caveats import Tested, alone, known_to_the_encoder, kn
 from unlabeled.evaluation.features import Source
 from unlabeled.evaluation.labels import Form, Labelled, read_labels
 from unlabeled.evaluation.probes import Labels, Split
-from unlabeled.evaluation.provenance import commit, config_hash, place
+from unlabeled.evaluation.provenance import commit, config_hash
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import Shots, parse
+from unlabeled.files import absolute
 from unlabeled.saved import Saved, describe
 
 
@@ -119,7 +120,7 @@ class Study:
 
     def _asked(self, protocol: str, more: Mapping[str, Any]) -> dict[str, Any]:
         """What tells one question from another, but for the runs; data by their place, wherever it is asked from."""
-        places = {name: place(one) for name, one in (("train", self.train), ("test", self.test)) if one}
+        places = {name: absolute(one) for name, one in (("train", self.train), ("test", self.test)) if one}
         told = {"protocol": protocol, "label": self.label, "seeds": list(self.seeds), "groups": self.group}
         plain: dict[str, Any] = json.loads(json.dumps({**told, **places, "shots": list(self.tasks), **more}))
         return plain

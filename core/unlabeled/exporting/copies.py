@@ -16,7 +16,7 @@ LOAD = 'import unlabeled\n\nencoder = unlabeled.load("{out}")'
 
 def write_safetensors(job: Job, folder: Path) -> Written:
     """Weights, description, and the hashes that tell `evaluate` which samples the encoder knows."""
-    assert job.encoder.width, "what does not load is not handed on"
+    job.encoder.eval()  # loads it: what does not load is not handed on
     seen = job.files[0].with_name(FILE)
     for path, name in zip((*job.files, seen), (*OWN, FILE), strict=True):
         if path.exists():
@@ -26,7 +26,7 @@ def write_safetensors(job: Job, folder: Path) -> Written:
 
 def write_hub_folder(job: Job, folder: Path) -> Written:
     """config.json, model.safetensors and a model card, without a path of this machine or a sample's name."""
-    assert job.encoder.width, "what does not load is not handed on"
+    job.encoder.eval()  # loads it: what does not load is not handed on
     description, weights = HUB_FORM
     _copy(job.files[1], folder / weights)
     write_json(folder / description, portable(job.description))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unlabeled.errors import UserError, one_line
+from unlabeled.errors import UserError, one_line, optional
 
 
 def _api() -> Any:
@@ -15,11 +15,7 @@ def _api() -> Any:
     Raises:
         UserError: huggingface_hub is not installed.
     """
-    try:
-        from huggingface_hub import HfApi
-    except ImportError:
-        raise UserError('--push needs huggingface_hub: pip install "unlabeled[export]"') from None
-    return HfApi()
+    return optional("huggingface_hub", "huggingface_hub", "--push", "export").HfApi()
 
 
 def check_push(name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from unlabeled.config import load_config
 from unlabeled.contract import Encoder
 from unlabeled.files import write_text
-from unlabeled.saved import Saved, describe, encoder_files, load
+from unlabeled.saved import Saved, describe, encoder_files, load, run_folder
 
 PLACE = re.compile(r"(?<![\w.:/])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\,;]+[/\\])*([^\s/\\,;]*)")
 
@@ -64,8 +64,7 @@ class Job:
     @cached_property
     def home(self) -> Path | None:
         """The run's folder; None for an encoder's folder alone."""
-        folders = (Path(self.run), self.files[0].parent.parent)
-        return next((folder for folder in folders if (folder / "config.yaml").exists()), None)
+        return run_folder(self.run)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlabeled.contract import Batch
 from unlabeled.embedding import whole_batches
-from unlabeled.errors import UserError, one_line
+from unlabeled.errors import UserError, one_line, optional
 from unlabeled.exporting.job import Job, Written, portable, write_json
 from unlabeled.exporting.tracing import SIZES, TOLERANCE, Traced, quiet, trace
 from unlabeled.files import write_whole
@@ -58,11 +58,7 @@ def write_onnx(job: Job, folder: Path) -> Written:
     Raises:
         UserError: a package is missing, there is no program, ONNX has no such operator, or it differs from the encoder.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  # what torch.onnx needs
-    except ImportError as error:
-        raise UserError(f'--to onnx needs {error.name}: pip install "unlabeled[export]"') from None
+    onnxruntime, _ = (optional(name, name, "--to onnx", "export") for name in ("onnxruntime", "onnxscript"))
     traced, about = _traced(job)
     path = folder / "encoder.onnx"
     opset = save_onnx(traced, path, job.encoder_name)

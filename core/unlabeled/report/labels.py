@@ -14,7 +14,7 @@ import numpy as np
 from unlabeled.contract import Reader
 from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
-from unlabeled.evaluation.labels import MOST_NUMBERED_CLASSES
+from unlabeled.evaluation.labels import are_amounts
 
 COLOURS = 10
 OTHER, NONE = -1, -2  # colours of what is of a rare class, and of what has no label
@@ -48,7 +48,7 @@ class Labels:
         except UserError as error:
             raise Unanswered(str(error)) from None
         seen, chosen = reader.sees(spec), list(numbers)
-        if _numbers(every):
+        if every.dtype.kind in "iuf" and are_amounts(every[np.isfinite(every)]):
             values = np.where(np.isfinite(every), every, np.nan).astype(float)[chosen].tolist()
             made = Labels(spec, ["" if value != value else f"{value:.4g}" for value in values], (), values, seen)
         else:
@@ -109,14 +109,6 @@ def ramp(share: float) -> str:
     pair = [[int(colour[n : n + 2], 16) for n in (1, 3, 5)] for colour in RAMP[low : low + 2]]
     mixed = [round(a + (b - a) * (at - low)) for a, b in zip(*pair, strict=True)]
     return "#" + "".join(f"{one:02x}" for one in mixed)
-
-
-def _numbers(every: Any) -> bool:
-    """Whether labels are amounts, as an evaluation takes them; else they name classes."""
-    if every.dtype.kind not in "iuf":
-        return False
-    known = np.unique(every[np.isfinite(every)])
-    return len(known) > MOST_NUMBERED_CLASSES or bool((known != np.round(known)).any())
 
 
 def _word(value: Any) -> str:

@@ -10,14 +10,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from unlabeled.evaluation.kept import Kept
-from unlabeled.evaluation.results import Result, Row
+from unlabeled.evaluation.results import COMMONEST, Result, Row
 from unlabeled.evaluation.shots import ALL
 from unlabeled.report.charts import COLOURS, Axis, frame, swatch
 from unlabeled.report.markup import node, table
 from unlabeled.report.runs import Shown
 
 TRAINED = "trained"  # what the features of runs begin with; all others are baselines
-COMMONEST = "always the commonest class"
 LETTERS = 22  # of a name at a chart
 
 Column = tuple[str, str]  # probe and metric

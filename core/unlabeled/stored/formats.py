@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from unlabeled.errors import UserError
+from unlabeled.errors import UserError, optional
 from unlabeled.files import write_text, write_whole
 from unlabeled.stored.parts import Part, Parts, What
 
@@ -28,15 +28,18 @@ class Size:
     rows: int  # instances or tokens
     width: int  # D
     places: int  # P, coordinates of a token; 0 of instances
+    broken: tuple[tuple[str, str], ...]  # name and reason of samples that could not be read
 
     @staticmethod
     def of(parts: Parts) -> Size:
         samples = rows = width = places = 0
+        broken = list[tuple[str, str]]()
         for part in parts:
             samples, rows = samples + len(part.names), rows + len(part.values)
+            broken += part.broken
             if len(part.values):
                 width, places = part.values.shape[1], part.coords.shape[1]
-        return Size(samples, rows, width, places)
+        return Size(samples, rows, width, places, tuple(broken))
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,7 @@ def check(path: Path, what: What) -> None:
     if what == "tokens" and not known.tokens:
         others = ", ".join(suffix for suffix, one in FORMATS.items() if one.tokens)
         raise UserError(f"{path.suffix} has no room to say which token is whose; there are: {others}")
-    if path.suffix == ".parquet":
-        _pyarrow()
-    if path.suffix == ".zarr":
-        _zarr_library()
+    _library(path)
 
 
 def _npy(path: Path, parts: Parts, size: Size, what: What) -> None:
@@ -140,7 +140,9 @@ def _listed(column: Any) -> NDArray[Any]:
 
 
 def _parquet(path: Path, parts: Parts, size: Size, what: What) -> None:
-    pa, pq = _pyarrow()
+    import pyarrow as pa
+
+    pq = _library(path)
 
     def write(file: BinaryIO) -> None:
         writer = None
@@ -157,7 +159,7 @@ def _parquet(path: Path, parts: Parts, size: Size, what: What) -> None:
 
 def _zarr(path: Path, parts: Parts, size: Size, what: What) -> None:
     """A Zarr group of the arrays of an .npz, in chunks of a part or so."""
-    zarr = _zarr_library()
+    zarr = _library(path)
     aside = path.with_name(f".{path.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     group = zarr.open_group(aside, mode="w")
@@ -185,21 +187,10 @@ def _zarr(path: Path, parts: Parts, size: Size, what: What) -> None:
     aside.rename(path)
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError('writing .parquet needs pyarrow: pip install "unlabeled[store]", or write .npz') from None
-    return pyarrow, pyarrow.parquet
-
-
-def _zarr_library() -> Any:
-    try:
-        import zarr
-    except ImportError:
-        raise UserError('writing .zarr needs zarr: pip install "unlabeled[store]", or write .npz') from None
-    return zarr
+def _library(path: Path) -> Any:
+    """What writes a suffix; None where NumPy and Python do."""
+    known = {".parquet": ("pyarrow.parquet", "pyarrow"), ".zarr": ("zarr", "zarr")}.get(path.suffix)
+    return known and optional(*known, f"writing {path.suffix}", "store", ", or write .npz")
 
 
 FORMATS = {

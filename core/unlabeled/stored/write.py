@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unlabeled.contract import Encoder, Tokens, to_device
 from unlabeled.data.batches import Broken, loader
-from unlabeled.embedding import Wholes, instances_of, tokens_of
+from unlabeled.embedding import Wholes, instances_of, tokens_of, valid_tokens
 from unlabeled.errors import UserError, choose
 from unlabeled.saved import describe, encoder_files, load
 from unlabeled.seen import sample_ids
@@ -33,9 +33,13 @@ class Made:
     """What was written."""
 
     size: Size
-    broken: tuple[tuple[str, str], ...]  # name and reason of samples that could not be read
     rate: float  # samples a second in this call; 0 where all parts were there already
     busy: float  # the share of that time in which the encoder was at work, not waiting for data
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """Name and reason of samples that could not be read."""
+        return self.size.broken
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,12 @@ def embed_to_file(
     job = Job(str(run), data, what, size, each, parts, str(device), workers)
     rate, busy = _make(job, processes, len(reader), say)
     made = Size.of(parts)
-    broken = tuple(pair for part in parts for pair in part.broken)
     if not made.rows:
         shutil.rmtree(parts.folder)
-        raise UserError("not one sample could be read" + (f"; the first: {broken[0][1]}" if broken else ""))
+        raise UserError("not one sample could be read" + (f"; the first: {made.broken[0][1]}" if made.broken else ""))
     FORMATS[out.suffix].write(out, parts, made, what)
     shutil.rmtree(parts.folder)
-    return Made(made, broken, rate, busy)
+    return Made(made, rate, busy)
 
 
 def _hash_of(run: str | Path) -> str:
@@ -219,7 +222,10 @@ def _rows(encoder: Encoder, what: What, indices: Tensor, tokens: Tokens) -> _Row
         values = instances_of(encoder, tokens).cpu()
         counts, coords = torch.ones(len(values), dtype=torch.int64), torch.zeros(len(values), 0)
     else:
-        values, counts, coords = (x.cpu() for x in tokens_of(encoder, tokens))
+        order, counts = valid_tokens(tokens)
+        each = (tokens_of(encoder, tokens), tokens.coords)
+        values, coords = (x.flatten(0, 1)[order].cpu() for x in each)
+        counts = counts.cpu()
     if len(counts) != len(indices):
         raise UserError(
             f"{type(encoder).__name__} gives {what} of {len(counts)} things for {len(indices)} samples, so that a row "

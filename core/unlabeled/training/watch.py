@@ -82,12 +82,11 @@ class Watch:
         Args:
             trained: samples × views that the run trains on; forward and backward cost three times forward alone.
         """
-        return max(FEWEST, min(MOST, int(SHARE * 3 * trained / max(1, len(self.held_out)))))
+        return max(FEWEST, min(MOST, _affordable(trained, len(self.held_out))))
 
     def every(self, looks: int, trained: int) -> int:
         """Which of so many short looks are full: each so-manieth, so that they cost about SHARE at most."""
-        affordable = int(SHARE * 3 * trained / max(1, self.passes))
-        return max(1, math.ceil(looks / max(1, affordable)))
+        return max(1, math.ceil(looks / max(1, _affordable(trained, self.passes))))
 
     def short(self, encoder: Encoder) -> dict[str, float]:
         """std, rank, dead and uniformity of held-out samples; nothing where none can be read."""
@@ -126,3 +125,8 @@ class Watch:
         halves = [encode(encoder, batch, one.device).cpu().chunk(2) for batch in self._views]
         first, second = (torch.cat([pair[at] for pair in halves]) for at in (0, 1))
         return alignment_of(first, second) if len(first) == len(second) else math.nan
+
+
+def _affordable(trained: int, passes: int) -> int:
+    """How many looks of so many passes cost SHARE of training."""
+    return int(SHARE * 3 * trained / max(1, passes))

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from unlabeled.errors import UserError
 
-COLUMNS = {"file": ("file", "filename", "path"), "start": ("start", "onset"), "end": ("end", "offset")}
-NAMES = ("label", "event_label", "event")
+COLUMNS = {
+    "file": ("file", "filename", "path"),
+    "start": ("start", "onset"),
+    "end": ("end", "offset"),
+    "label": ("label", "event_label", "event"),
+}
 SILENT = "none"  # the class of a moment without an event, in a file that the table has
 
 
@@ -38,19 +42,18 @@ class Events:
             text = file.read()
         lines = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
         head = list(lines.fieldnames or [])
-        found = {key: next((name for name in (*names,) if name in head), None) for key, names in COLUMNS.items()}
-        label = next((name for name in NAMES if name in head), None)
-        missing = [key for key, name in {**found, "label": label}.items() if name is None]
+        found = {key: next((name for name in names if name in head), "") for key, names in COLUMNS.items()}
+        missing = [key for key, name in found.items() if not name]
         if missing:
             raise UserError(f"{path} has no column {missing[0]!r} but {', '.join(head)}; name it in the first line")
         of: dict[str, list[tuple[float, float, str]]] = {}
         for number, line in enumerate(lines, 2):
-            events = of.setdefault(str(line[str(found["file"])]).strip(), [])
-            name = (line[str(label)] or "").strip()
+            events = of.setdefault(str(line[found["file"]]).strip(), [])
+            name = (line[found["label"]] or "").strip()
             if not name:
                 continue
             try:
-                span = float(line[str(found["start"])] or ""), float(line[str(found["end"])] or "")
+                span = float(line[found["start"]] or ""), float(line[found["end"]] or "")
             except ValueError:
                 raise UserError(f"line {number} of {path} has a time that is no number of seconds; mend it") from None
             events.append((*span, name))
