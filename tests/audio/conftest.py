@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import soundfile as sf
 
+from at_hand import at_hand
 from sounds import RATE
 from unlabeled.contract import Batch
 from unlabeled_audio.batches import collate
 from unlabeled_audio.example import write
 from unlabeled_audio.readers import AudioReader
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "audio"
 
 
 @pytest.fixture
@@ -49,7 +48,4 @@ def batch(reader: AudioReader) -> Batch:
 
 @pytest.fixture(scope="session")
 def digits() -> Path:
-    folder = SHARED / "fsdd" / "recordings"
-    if not folder.is_dir():
-        pytest.skip("fsdd is not at hand")
-    return folder
+    return at_hand("audio/fsdd/recordings")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eo_data import shared
+from at_hand import at_hand
 from unlabeled.errors import BrokenItem, UserError
 from unlabeled.training.pretrain import pretrain
 from unlabeled_eo.leakage import panel
@@ -189,7 +189,7 @@ def test_a_panel_finds_what_the_size_says(tif: Tif, tmp_path: Path) -> None:
 
 
 def test_opensarship_with_its_malformed_xml_is_read_whole() -> None:
-    folder = shared("opensarship")
+    folder = at_hand("eo/opensarship")
     scenes = ",".join(str(path) for path in sorted(folder.glob("*GRD*")))
     reader = EOReader(scenes, bands="VH,VV", stored="linear", scale="db", pattern="{type}_x*")
     assert len(reader) == 122
@@ -199,7 +199,7 @@ def test_opensarship_with_its_malformed_xml_is_read_whole() -> None:
 
 
 def test_bigearthnet_pairs_are_one_scene_and_a_manifest_joins_sensors(tmp_path: Path) -> None:
-    folder = shared("bigearthnet-sample")
+    folder = at_hand("eo/bigearthnet-sample")
     reader = EOReader(str(folder / "BigEarthNet-S2-Example"), bands="B02,B05,B01")
     assert len(reader) == 6
     assert reader[0]["image"].shape == (3, 120, 120)
@@ -216,7 +216,7 @@ def test_bigearthnet_pairs_are_one_scene_and_a_manifest_joins_sensors(tmp_path: 
 def test_rasterios_own_rasters(name: str) -> None:
     import rasterio
 
-    path = shared("geotiff") / name
+    path = at_hand("eo/geotiff") / name
     reader = EOReader(str(path), chip=128, least=0.01)
     _, row, column, height, width = reader.rows[len(reader) // 2].tolist()
     sample = reader[len(reader) // 2]
@@ -228,5 +228,5 @@ def test_rasterios_own_rasters(name: str) -> None:
 
 
 def test_a_raster_whose_nodata_is_nan() -> None:
-    sample = EOReader(str(shared("geotiff") / "float_nan.tif"))[0]
+    sample = EOReader(str(at_hand("eo/geotiff") / "float_nan.tif"))[0]
     assert sample["valid"].tolist() == [[True, True, False], [True, True, True]]

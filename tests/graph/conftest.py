@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from at_hand import at_hand
 from unlabeled_graph.example import write
 from unlabeled_graph.readers import GraphReader, open_graphs
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "graphs"
 
 
 @pytest.fixture(scope="session")
@@ -64,15 +63,9 @@ def large(web: str) -> GraphReader:
 
 @pytest.fixture(scope="session")
 def cora() -> Path:
-    return shared("planetoid/cora")
+    return at_hand("graphs/planetoid/cora")
 
 
 @pytest.fixture(scope="session")
 def nci1() -> Path:
-    return shared("tu/NCI1")
-
-
-def shared(name: str) -> Path:
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"{name} is not at hand")
-    return SHARED / name
+    return at_hand("graphs/tu/NCI1")

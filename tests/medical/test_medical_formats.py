@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from medical_data import Slices, shared
+from at_hand import at_hand
+from medical_data import Slices
 from unlabeled.data.labels import labels_of
 from unlabeled.errors import UserError
 from unlabeled_medical.readers import VolumeReader
@@ -175,7 +176,7 @@ def test_resampling_reaches_the_spacing_and_keeps_masks_masks(nifti: Write, voxe
 
 
 def test_shared_dicom_has_the_spacing_that_positions_say() -> None:
-    reader = VolumeReader(str(shared("dicom")))
+    reader = VolumeReader(str(at_hand("medical/dicom")))
     kinds = {tuple(reader[at]["image"].shape): reader[at]["spacing"].tolist() for at in range(len(reader))}
     assert kinds[(1, 22, 320, 280)] == pytest.approx([6.5, 0.6875, 0.6875], abs=1e-3)
     assert kinds[(1, 40, 50, 34)] == pytest.approx([1, 1, 1])

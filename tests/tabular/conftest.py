@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from at_hand import at_hand
 from unlabeled_tabular.example import write
 from unlabeled_tabular.readers import TableReader
-
-ADULT = Path(__file__).parents[2].parent / "shared" / "data" / "tabular" / "adult"
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +36,4 @@ def make(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def adult() -> Path:
-    if not ADULT.is_dir():
-        pytest.skip("the Adult table is not at hand")
-    return ADULT
+    return at_hand("tabular/adult")
