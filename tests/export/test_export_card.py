@@ -113,3 +113,16 @@ def test_paths_are_told_from_other_text() -> None:
         "of a.csv, and c.csv; not 3/4 or https://host/x"
     )
     assert base_names("/data/a.csv,b/c.csv, d") == "a.csv, c.csv, d"
+
+
+def test_a_card_says_which_warning_it_was(run: Path) -> None:
+    """Names in common and content in common are different faults of a split; neither shows a sample's name."""
+    for sentence, said in (
+        ("have the names of samples of d.csv that are fitted on (say Ann): bad", "have the names of samples that are"),
+        ("are the same as samples that are fitted on (say Ann and Eve): bad", "are the same as samples that are"),
+    ):
+        result(run, warnings=(f"3 of 10 test samples {sentence}",))
+        unlabeled.export(run, to="huggingface", out="card", overwrite=True)
+        text = Path("card/README.md").read_text()
+        assert f"3 of 10 test samples {said} fitted on." in text
+        assert "Ann" not in text

@@ -144,6 +144,8 @@ def _caveat(warning: str) -> str:
     many = re.match(r"[\d,]+ of [\d,]+ test samples", warning)
     if many and "pre-trained on" in warning:
         return f"{many[0]} were among those that the encoder was pre-trained on."
+    if many and "are the same as" in warning:
+        return f"{many[0]} are the same as samples that are fitted on."
     if many and "fitted on" in warning:
         return f"{many[0]} have the names of samples that are fitted on."
     return "`evaluate` warns of this split."
