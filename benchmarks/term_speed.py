@@ -83,19 +83,20 @@ def pairs(rows: int, width: int, device: torch.device) -> Iterator[Pair]:
 
 def _swav(a: Tensor, b: Tensor) -> Tensor:
     scores = [F.normalize(a, dim=1), F.normalize(b, dim=1)]
-    return distillation([view / 0.1 for view in scores], [sinkhorn(view, 0.05) for view in scores])
+    return distillation(scores, [sinkhorn(view, 0.05) for view in scores], 0.1)
 
 
 def _vicreg(a: Tensor, b: Tensor) -> Tensor:
+    agree = F.mse_loss(a, b)  # first, as in the term: what is made first is freed last
     (hinge, cov), (other_hinge, other_cov) = variance_covariance(a), variance_covariance(b)
-    return 25 * F.mse_loss(a, b) + 25 * (hinge + other_hinge) / 2 + cov + other_cov
+    return 25 * agree + 25 * (hinge + other_hinge) / 2 + cov + other_cov
 
 
 def _dino(a: Tensor, b: Tensor, centre: Tensor) -> Tensor:
     with torch.no_grad():
         whole = [((view.detach() - centre) / 0.04).softmax(-1) for view in (a, b)]
         centre.lerp_(torch.stack([a.mean(0), b.mean(0)]).mean(0), 0.1)
-    return distillation([a / 0.1, b / 0.1], whole)
+    return distillation([a, b], whole, 0.1)
 
 
 class Watch:

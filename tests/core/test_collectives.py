@@ -34,6 +34,7 @@ ROWS = {
     **{name: method(name) for name in sorted(METHODS)},
     "simclr of three views": method("simclr", views__global=3),
     "vicreg of three views": method("vicreg", views__local=1),
+    "swav with a queue": method("swav", swav__queue=30),
     "byol without a teacher": Method(Views(global_=2), (use("regress", hidden=32, out=16),)),
     "ijepa without a teacher": Method(Views(plain=1), (use("latent", depth=1),), METHODS["ijepa"].hide, Part("shared")),
     "several": Method(

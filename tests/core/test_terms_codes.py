@@ -54,6 +54,38 @@ def test_swav_equals_the_naive_loss_and_its_gradients() -> None:
     )
 
 
+def test_a_queue_of_past_rows_balances_codes_once_its_time_has_come() -> None:
+    past = torch.randn(5, 5)
+    term = SwAV(ToyEncoder(), prototypes=4, hidden=7, out=5, queue=9, queue_epochs=2)
+    term.memory[:5] = torch.stack([unit(row) for row in past])
+    term.filled += 5
+    x = torch.randn(2, 6, 16)
+    early, late = Clock(9, 100, 10), Clock(10, 100, 10)  # a tenth of the run, before 2 epochs
+
+    def expected(term: Term, x: list[Tensor]) -> Tensor:
+        prototypes = [unit(row) for row in term.prototypes]
+        z = [slow(term.projector, view) for view in x[0]]
+        scores = [torch.stack([torch.stack([unit(row) @ p for p in prototypes]) for row in view]) for view in z]
+        queued = torch.stack([torch.stack([row @ p for p in prototypes]) for row in term.memory[:5]])
+        codes = [scaled(torch.cat([view, queued]))[:6] for view in scores]
+        guess = [(view / 0.1).log_softmax(-1) for view in scores]
+        return -((codes[0] * guess[1]).sum(1).mean() + (codes[1] * guess[0]).sum(1).mean()) / 2
+
+    compare(term, [x], lambda term, x: term(replace(passes({"global": x[0]}), clock=late))["loss"], expected, rtol=1e-3)
+    term.pending.clear()
+    without = copy.deepcopy(term)
+    without.filled.zero_()
+    assert torch.equal(*(one(replace(passes({"global": x}), clock=early))["loss"] for one in (term, without)))
+    term.pending.clear()
+    term(replace(passes({"global": x, "local": torch.randn(1, 6, 16)}), clock=early))
+    term.after_step(early)
+    z = [unit(row) for view in x for row in term.projector(view).detach()]
+    assert int(term.filled) == 9
+    torch.testing.assert_close(term.memory, torch.stack(z[-9:]), msg="of more rows than places the last stay")
+    with pytest.raises(UserError, match=r"swav\.queue"):
+        SwAV(ToyEncoder(), queue=-1)
+
+
 def test_prototypes_rest_in_the_first_epoch() -> None:
     term = SwAV(ToyEncoder(), prototypes=4, hidden=7, out=5)
     for step, rests in ((0, True), (9, True), (10, False)):

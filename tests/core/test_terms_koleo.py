@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from toy import ToyEncoder, compare, passes, unit
+from unlabeled.normaliser import unit as unit_rows
 from unlabeled.terms import koleo as module
 from unlabeled.terms.base import Term
-from unlabeled.terms.koleo import KoLeo, koleo
+from unlabeled.terms.koleo import KoLeo, koleo, nearest_others
 
 
 def naive(z: Tensor) -> Tensor:
@@ -50,8 +51,17 @@ def test_spread_rows_cost_less_and_equal_ones_are_finite() -> None:
     assert same.grad.isfinite().all()
 
 
-def test_in_chunks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    z = torch.randn(9, 5)
+@pytest.mark.parametrize("rows", [2, 7, 9, 40])
+def test_in_blocks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    z = torch.randn(rows, 5, requires_grad=True)
     whole = koleo(z)
-    monkeypatch.setattr(module, "CHUNK", 20)
-    assert torch.equal(koleo(z), whole)
+    whole.backward()
+    slope, z.grad = z.grad, None
+    monkeypatch.setattr(module, "LEAST", 2)
+    parts = koleo(z)
+    parts.backward()
+    assert torch.equal(parts, whole)
+    assert torch.equal(z.grad, slope)
+    alike = torch.nn.functional.normalize(z.detach(), dim=-1)
+    alike = (alike @ alike.T).fill_diagonal_(-2)
+    assert torch.equal(nearest_others(*[unit_rows(z.detach())] * 2), alike.argmax(1))

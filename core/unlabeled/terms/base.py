@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unlabeled.branches import Branch, Passes, Teacher
-from unlabeled.collectives import batch_mean, batch_moments, mean_over_ranks, world
+from unlabeled.collectives import batch_mean, batch_moments, gather, mean_over_ranks, world
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
 from unlabeled.schedules import Clock
@@ -94,6 +94,49 @@ class Term(nn.Module):
         return student, [view.detach() for view in whole] if passes.branch == "stop_gradient" else whole
 
 
+class Remembering(Term):
+    """A term with a queue of past unit rows of all ranks, which moves once an optimiser step.
+
+    MoCo's negatives, NNCLR's neighbours, the rows that SwAV's codes are balanced over too.
+
+    Only rows that were filled count, so the first step has none. A step that is skipped leaves nothing.
+    """
+
+    memory: Tensor  # [places, width] unit vectors
+    filled: Tensor  # [] int64
+    pointer: Tensor  # [] int64
+
+    def __init__(self, encoder: Encoder, places: int, width: int):
+        super().__init__(encoder)
+        self.register_buffer("memory", torch.zeros(places, width))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self.pending: list[Tensor] = []  # rows of this step's micro-batches, of all ranks
+
+    @property
+    def past(self) -> Tensor:
+        """[filled, width] rows of earlier steps."""
+        return self.memory[: int(self.filled)]
+
+    def remember(self, rows: Tensor) -> None:
+        """Note [M, width] rows of this step, in training; M on every rank."""
+        if len(self.memory) and self.training:
+            self.pending.append(gather(nn.functional.normalize(rows.detach(), dim=-1)))
+
+    def after_step(self, clock: Clock) -> None:
+        if not self.pending:
+            return
+        places = len(self.memory)
+        rows = torch.cat(self.pending)[-places:]
+        self.pending.clear()
+        good = rows.isfinite().all()  # a step that is skipped must leave nothing here
+        place = (self.pointer + torch.arange(len(rows), device=rows.device)) % places
+        self.memory[place] = torch.where(good, rows, self.memory[place])
+        count = good * len(rows)
+        self.pointer.add_(count).remainder_(places)
+        self.filled.add_(count).clamp_(max=places)
+
+
 def rest(prototypes: nn.Parameter, epochs: int, clock: Clock) -> None:
     """Keep prototypes as they began for some epochs, at most a tenth of the run: cancel their gradient."""
     if clock.step < min(epochs * clock.epoch_steps, clock.steps // 10) and prototypes.grad is not None:
@@ -124,17 +167,45 @@ def full_precision(loss: Callable[Concatenate[Tensor, P], R]) -> Callable[Concat
     return exact
 
 
-def distillation(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
+def distillation(student: list[Tensor], teacher: list[Tensor], temperature: float = 1.0) -> Tensor:
     """Cross-entropy −Σ p log q, mean over samples and every student view against every *other* teacher view.
 
     Args:
-        student: logits [M, K] a view, already divided by the student's temperature.
-        teacher: probabilities [M, K] a global view; view i of both is the same view.
+        student: logits [M, K] a view.
+        teacher: probabilities [M, K] a global view; view i of both is the same view. They get no gradient.
+        temperature: τ of the student.
     """
-    log_q = [view.log_softmax(-1) for view in student]
-    pairs = [(p, q) for j, p in enumerate(teacher) for i, q in enumerate(log_q) if i != j]
-    losses = [-torch.dot(p.flatten(), q.flatten()) / max(len(p), 1) for p, q in pairs]
-    return torch.stack(losses).mean()
+    others = [[p for j, p in enumerate(teacher) if i != j] for i in range(len(student))]
+    total = sum(_cross_entropy(q, p, temperature) for q, p in zip(student, others, strict=True) if p)
+    assert isinstance(total, Tensor)
+    return total / sum(map(len, others))
+
+
+def _cross_entropy(logits: Tensor, goals: list[Tensor], temperature: float) -> Tensor:
+    """[] −Σ p log softmax(logits/τ), mean over rows, summed over goals: their sum is one goal of a larger mass."""
+    goal = goals[0] if len(goals) == 1 else torch.stack(goals).sum(0)
+    wanted = torch.is_grad_enabled() and logits.requires_grad
+    loss: Tensor = _CrossEntropy.apply(logits, goal, temperature, wanted)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The gradient is made beside the value, in place of the logarithms: one [M, K] is kept, not three."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, goal: Tensor, temperature: float, wanted: bool) -> Tensor:
+        log_q = (logits / temperature).log_softmax(-1)
+        rows = max(len(logits), 1)
+        loss = -torch.dot(log_q.flatten(), goal.flatten()) / rows
+        if wanted:
+            slope = log_q.exp_().mul_(goal.sum(-1, keepdim=True)).sub_(goal).mul_(1 / (rows * temperature))
+            ctx.save_for_backward(slope)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * grads[0], None, None, None
 
 
 def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tensor) -> Tensor:
@@ -155,21 +226,21 @@ def by_rows(compute: Callable[..., Tensor], columns: int, most: int, *rows: Tens
 class _ScatterMatrix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, mean: Tensor | None) -> Tensor:
-        z = z if mean is None else z - mean
-        ctx.save_for_backward(z)
-        return z.T @ z
+        ctx.save_for_backward(z, mean)
+        centred = z if mean is None else z - mean
+        return centred.T @ centred
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (z,) = ctx.saved_tensors
-        return z @ (grads[0] + grads[0].T), None
+        z, mean = ctx.saved_tensors
+        return (z if mean is None else z - mean) @ (grads[0] + grads[0].T), None
 
 
 def scatter_matrix(z: Tensor, mean: Tensor | None = None) -> Tensor:
     """[D, D] Σ (zᵢ − mean)(zᵢ − mean)ᵀ over this rank's rows [M, D].
 
-    Being symmetric it needs one product for its gradient, where autograd would make two. The mean has to be that of
-    the global batch: then its own gradient sums to nothing, and is left out.
+    Being symmetric it needs one product for its gradient, where autograd would make two, and no centred copy is kept.
+    The mean has to be that of the global batch: then its own gradient sums to nothing, and is left out.
     """
     matrix: Tensor = _ScatterMatrix.apply(z, mean)  # type: ignore[no-untyped-call]
     return matrix

@@ -9,25 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.branches import Passes
-from unlabeled.collectives import gather
+from unlabeled.collectives import gather, rank, world
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.layers import head
+from unlabeled.normaliser import unit
 from unlabeled.schedules import Clock
 from unlabeled.sinkhorn import sinkhorn
-from unlabeled.terms.base import Survey, Term, distillation, need_batch, rest, spread
+from unlabeled.terms.base import Remembering, Survey, Term, distillation, need_batch, rest, spread
 
 ROWS = 1 << 14  # samples compared with the centres at once
 
 
-class SwAV(Term):
+class SwAV(Remembering):
     """Codes of whole views, balanced over the global batch, are predicted from every other view.
 
-    Scores are cosines of projections and prototypes. The paper's queue of earlier projections is not there: batches
-    smaller than the prototypes' number get coarser codes.
+    Scores are cosines of projections and prototypes. Where a batch is smaller than the number of prototypes, codes are
+    balanced over a queue of earlier projections too: the paper's is 3840 rows of each whole view for batches of 256,
+    from its 15th epoch of 200 on. Here whole views share one.
 
     Args:
         prototypes, hidden, out: of the two-layer projector (2048 → 2048 → 128 in the paper) and the prototypes.
+        queue: how many earlier projections of whole views take part; 0: none.
+        queue_epochs: from which epoch on, at the latest after a tenth of the run.
         temperature: of predictions.
         epsilon, iterations: of Sinkhorn-Knopp.
         rest_epochs: how long the prototypes rest, at most a tenth of the run.
@@ -46,23 +50,40 @@ class SwAV(Term):
         epsilon: float = 0.05,
         iterations: int = 3,
         rest_epochs: int = 1,
+        queue: int = 0,
+        queue_epochs: int = 15,
     ):
-        super().__init__(encoder)
+        if min(queue, queue_epochs) < 0:
+            raise UserError(f"swav.queue and swav.queue_epochs are 0 or more, not {queue} and {queue_epochs}")
+        super().__init__(encoder, queue, out)
         self.projector = head([encoder.width, hidden or encoder.width, out])
         self.prototypes = nn.Parameter(torch.randn(prototypes, out))
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
-        self.rest_epochs = rest_epochs
+        self.rest_epochs, self.queue_epochs = rest_epochs, queue_epochs
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         need_batch("swav", passes)
         z, _ = self.project(passes)
         prototypes = F.normalize(self.prototypes.float(), dim=-1)
         with torch.autocast(z[0].device.type, enabled=False):
-            scores = [F.normalize(view, dim=-1) @ prototypes.T for view in z]
-        whole = sum(looks[0].views for kind, looks in passes.student.items() if kind != "local")
-        codes = [sinkhorn(view, self.epsilon, self.iterations) for view in scores[:whole]]
-        loss = distillation([view / self.temperature for view in scores], codes)
+            scores = [unit(view) @ prototypes.T for view in z]
+            whole = sum(looks[0].views for kind, looks in passes.student.items() if kind != "local")
+            past = (self._queued(passes.clock) @ prototypes.T).detach()
+        codes = [self.codes(view.detach(), past) for view in scores[:whole]]
+        loss = distillation(scores, codes, self.temperature)
+        for view in z[:whole]:
+            self.remember(view)
         return {"loss": loss, "std": spread(z[0])}
+
+    def codes(self, scores: Tensor, past: Tensor) -> Tensor:
+        """[M, K] balanced over the global batch's scores [M, K] and those of past rows [J, K], this rank's share."""
+        together = torch.cat([scores, past]) if len(past) else scores
+        return sinkhorn(together, self.epsilon, self.iterations)[: len(scores)]
+
+    def _queued(self, clock: Clock) -> Tensor:
+        """This rank's share of the queue, once it takes part: every rank holds all of it."""
+        begun = clock.step >= min(self.queue_epochs * clock.epoch_steps, clock.steps // 10)
+        return self.past[rank() :: world()] if begun else self.memory[:0]
 
     def after_backward(self, clock: Clock) -> None:
         rest(self.prototypes, self.rest_epochs, clock)

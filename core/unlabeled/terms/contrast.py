@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.branches import Passes
 from unlabeled.collectives import gather
 from unlabeled.contract import Encoder
 from unlabeled.layers import head
-from unlabeled.normaliser import mean_repulsion
-from unlabeled.terms.base import Term, full_precision, need_batch, pairs_of, spread
+from unlabeled.normaliser import mean_repulsion, unit
+from unlabeled.terms.base import Term, full_precision, need_batch, spread
 
 
 @full_precision
@@ -26,11 +25,8 @@ def nt_xent(z: Tensor, temperature: float) -> Tensor:
     Returns:
         [] this rank's share; the mean over ranks is the loss. Equal embeddings give ln(K × M × world − 1).
     """
-    z = F.normalize(z.float(), dim=-1)
-    repel = mean_repulsion(z, gather(z, dim=1), temperature)
-    pairs = pairs_of(len(z))
-    attract = torch.stack([(z[one] * z[two]).sum(-1).mean() for one, two in pairs]).mean() / temperature
-    return repel - attract
+    z = unit(z.float())
+    return mean_repulsion(z, gather(z, dim=1), temperature, attract=True)
 
 
 class Contrast(Term):

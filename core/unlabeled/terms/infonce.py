@@ -6,7 +6,6 @@ MoCo v2 (arXiv 2003.04297), MoCo v3 (2104.02057), NNCLR (2104.14548) and SCARF (
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unlabeled.branches import Passes
@@ -14,9 +13,8 @@ from unlabeled.collectives import gather
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.layers import head
-from unlabeled.normaliser import mean_log_normaliser
-from unlabeled.schedules import Clock
-from unlabeled.terms.base import Term, by_rows, full_precision, need_batch, spread
+from unlabeled.normaliser import mean_log_normaliser, unit
+from unlabeled.terms.base import Remembering, by_rows, full_precision, need_batch, spread
 
 CHUNK = 1 << 24  # similarities held at once, 64 MB in float32
 
@@ -32,7 +30,7 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, queue: Tensor | Non
     Returns:
         [] this rank's share; the mean over ranks is the loss. Equal embeddings give the log of the number of keys.
     """
-    q, k = F.normalize(query.float(), dim=-1), F.normalize(key.float(), dim=-1)
+    q, k = unit(query.float()), unit(key.float())
     attract = (q * k).sum(-1) / temperature
     if queue is None:
         return mean_log_normaliser(q, gather(k), scale=1 / temperature) - attract.mean()
@@ -50,7 +48,7 @@ def nearest(key: Tensor, queue: Tensor) -> Tensor:
     return queue[at]
 
 
-class InfoNCE(Term):
+class InfoNCE(Remembering):
     """Queries are projections (and predictions) of the student, keys are projections of the teacher.
 
     Every student view asks for every *other* teacher view. Where there is one view, of which the student does not see
@@ -59,8 +57,7 @@ class InfoNCE(Term):
 
     Args:
         temperature: τ.
-        queue: how many past keys are the negatives, in place of the batch (MoCo v2); 0: none. Only rows that
-            were filled count, so the first step has none.
+        queue: how many past keys are the negatives, in place of the batch (MoCo v2); 0: none.
         neighbours: how many past keys of the first view the key's nearest neighbour is sought among, which asks for
             the student's prediction among the batch's in place of the key (NNCLR); 0: none.
         predictor: the student's projection goes through one more head.
@@ -73,9 +70,6 @@ class InfoNCE(Term):
 
     needs = frozenset({"instances", "teacher"})
     tracked = ("projector",)
-    memory: Tensor  # [queue or neighbours, out] unit vectors
-    filled: Tensor  # [] int64
-    pointer: Tensor  # [] int64
 
     def __init__(
         self,
@@ -93,18 +87,14 @@ class InfoNCE(Term):
         end_norm: bool = False,
         predictor_norm: bool = False,
     ):
-        super().__init__(encoder)
         if queue and neighbours:
             raise UserError("infonce keeps past keys as negatives or as neighbours: set queue or neighbours to 0")
+        super().__init__(encoder, queue or neighbours, out)
         self.temperature, self.queue, self.neighbours, self.scaled = temperature, queue, neighbours, scaled
         hidden = [round(expand * encoder.width)] * (layers - 1)
         self.projector = head([encoder.width, *hidden, out], norm=norm, last_norm=end_norm)
         widths = [out, 2 * encoder.width, out]
         self.predictor = head(widths, last_norm=predictor_norm) if predictor else nn.Identity()
-        self.register_buffer("memory", torch.zeros(queue or neighbours, out))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
-        self.pending: list[Tensor] = []  # keys of this step's micro-batches, of all ranks
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         need_batch("infonce", passes)
@@ -116,26 +106,11 @@ class InfoNCE(Term):
                 raise UserError("term 'infonce' compares views and there is one, seen whole: set views.global=2")
             pairs = [(queries[0], keys[0]) if len(self.memory) else (keys[0], queries[0])]
         loss = torch.stack([self._ask(*pair) for pair in pairs]).mean()
-        if len(self.memory) and self.training:
-            remembered = keys[:1] if self.neighbours else keys
-            self.pending += [gather(F.normalize(view.detach(), dim=-1)) for view in remembered]
+        for view in keys[:1] if self.neighbours else keys:
+            self.remember(view)
         return {"loss": 2 * self.temperature * loss if self.scaled else loss, "std": spread(z[0])}
 
     def _ask(self, query: Tensor, key: Tensor) -> Tensor:
-        past = self.memory[: int(self.filled)]
         if self.neighbours:
-            return info_nce(nearest(key, past), query, self.temperature)
-        return info_nce(query, key, self.temperature, past if self.queue else None)
-
-    def after_step(self, clock: Clock) -> None:
-        if not self.pending:
-            return
-        places = len(self.memory)
-        keys = torch.cat(self.pending)[-places:]
-        self.pending.clear()
-        good = keys.isfinite().all()  # a step that is skipped must leave nothing here
-        place = (self.pointer + torch.arange(len(keys), device=keys.device)) % places
-        self.memory[place] = torch.where(good, keys, self.memory[place])
-        count = good * len(keys)
-        self.pointer.add_(count).remainder_(places)
-        self.filled.add_(count).clamp_(max=places)
+            return info_nce(nearest(key, self.past), query, self.temperature)
+        return info_nce(query, key, self.temperature, self.past if self.queue else None)

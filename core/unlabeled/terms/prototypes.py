@@ -142,7 +142,7 @@ class _Distilled(Term):
             assigned = self.centring(torch.cat(whole), self.temperature(passes.clock)).chunk(len(whole))
             average = batch_mean(torch.stack(assigned, 1)).mean(0)
             usage = -(average * average.clamp(min=1e-12).log()).sum()
-        loss = distillation([view / self.student_temperature for view in logits], list(assigned))
+        loss = distillation(logits, list(assigned), self.student_temperature)
         return {"loss": loss, "usage": usage.exp(), "std": spread(passes.instances("student")[0])}
 
     def tokens_loss(self, passes: Passes, centring: Centring) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,38 +16,67 @@ from unlabeled.terms.base import Term, full_precision, need_batch, spread
 
 KNOTS = 17
 FURTHEST = 3.0  # of the frequencies
+PIECE = 1 << 16  # entries of a piece: with its waves 1.5 MB
+MANY = 1 << 24
 
 
 class _Characteristic(torch.autograd.Function):
     """Means over rows of cos(tx) and sin(tx) at t = 0, Δ, 2Δ … of [M, S]; two [KNOTS, S].
 
-    A rotation by Δx leads from one t to the next, forwards and in the backward pass again, so that no [M, S, KNOTS]
-    is ever kept.
+    Each t follows from the two before it, forwards and in the backward pass again, a few rows at a time: no
+    [M, S, KNOTS] is ever kept, and what moves stays in a processor's cache.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: float) -> Tensor:
         ctx.step = step
         ctx.save_for_backward(x)
-        return torch.stack([torch.stack([c.mean(0), s.mean(0)]) for c, s in _turns(x, step)], 1)
+        out = x.new_zeros(2, KNOTS, x.shape[1])
+        for some in _pieces(x):
+            for number, waves in enumerate(_waves(some, step)):
+                for total, (wave, sign) in zip(out[:, number], waves, strict=True):
+                    total.add_(wave.sum(0), alpha=sign)
+        return out.div_(len(x))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
+        times = torch.arange(KNOTS, device=x.device, dtype=x.dtype) * (ctx.step / len(x))
+        slopes = grads[0] * times[:, None]
         out = torch.zeros_like(x)
-        for number, (c, s) in enumerate(_turns(x, ctx.step)):
-            slope = grads[0][:, number] * (number * ctx.step / len(x))
-            out.addcmul_(s, slope[0], value=-1).addcmul_(c, slope[1])
+        for some, into in zip(_pieces(x), _pieces(out), strict=True):
+            for number, ((c, c_sign), (s, s_sign)) in enumerate(_waves(some, ctx.step)):
+                into.addcmul_(s, slopes[0, number], value=-s_sign).addcmul_(c, slopes[1, number], value=c_sign)
         return out, None
 
 
-def _turns(x: Tensor, step: float) -> Any:
-    """cos(kΔx), sin(kΔx) for k = 0 … KNOTS − 1, each to be used before the next."""
-    once_c, once_s = (x * step).cos(), (x * step).sin()
-    c, s = torch.ones_like(x), torch.zeros_like(x)
-    for _ in range(KNOTS):
-        yield c, s
-        c, s = c * once_c - s * once_s, s * once_c + c * once_s
+def _pieces(x: Tensor) -> Sequence[Tensor]:
+    """Some rows at a time, such that what is made of them stays in a processor's cache; on a GPU many."""
+    most = PIECE if x.device.type == "cpu" else MANY
+    pieces: Sequence[Tensor] = x.split(max(1, most // max(x.shape[1], 1)))
+    return pieces
+
+
+def _waves(x: Tensor, step: float) -> Iterator[tuple[tuple[Tensor, int], tuple[Tensor, int]]]:
+    """cos(kΔx), sin(kΔx) and their signs for k = 0 … KNOTS − 1, each to be used before the next.
+
+    By cos((k + 1)θ) = 2 cos θ cos kθ − cos((k − 1)θ), and the sine alike, added in place: each wave stands where the
+    one before the last did, and what would be its minus is kept as a sign.
+    """
+    angle = x * step
+    once_c, once_s = angle.cos(), angle.sin_()
+    twice = 2 * once_c
+    c, s = [torch.ones_like(x), once_c], [torch.zeros_like(x), once_s]
+    signs = [1, 1]
+    for number in range(KNOTS):
+        now, then = number % 2, (number + 1) % 2
+        if number > 1:
+            last = signs[then]  # of k − 1; the new wave takes the sign against that of k − 2
+            sign = -signs[now]
+            for wave in (c, s):
+                wave[now].addcmul_(twice, wave[then], value=last * sign)
+            signs[now] = sign
+        yield (c[now], signs[now]), (s[now], signs[now])
 
 
 @full_precision
