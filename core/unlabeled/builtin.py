@@ -50,6 +50,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.mixture import Mixture
     from unlabeled.terms.moved import DetectMoved
     from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes
+    from unlabeled.terms.quantised import Quantised
     from unlabeled.terms.rebuild import Rebuild
     from unlabeled.terms.regress import Regress
     from unlabeled.terms.sie import SIE
@@ -76,6 +77,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "hidden_prototypes": HiddenPrototypes,
         "ibot": IBOT,
         "koleo": KoLeo,
+        "quantised": Quantised,
         "rebuild": Rebuild,
         "latent": PredictLatent,
         "regress_tokens": RegressTokens,

@@ -112,3 +112,8 @@ def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(count)
     return torch.where(keep, values, 0).sum() * world() / count.clamp(min=1)
+
+
+def uneven_mean(values: Tensor) -> Tensor:
+    """The mean of [T], T different on each rank or 0, such that the mean over ranks is that of the global batch."""
+    return masked_mean(values, torch.ones_like(values, dtype=torch.bool))

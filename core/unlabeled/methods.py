@@ -341,6 +341,13 @@ METHODS: dict[str, Method] = {
         paper="2106.07447",
         summary="predict the cluster of blanked tokens' features",
     ),
+    "wav2vec2": Method(
+        views=Views(plain=1),
+        hide=use("block", ratio=0.49, size=0.02, in_place=True),
+        terms=(use("quantised"),),
+        paper="2006.11477",
+        summary="find a blanked token's quantised embedding among its sample's others",
+    ),
     "atst_frame": Method(
         views=Views(plain=1),
         hide=use("block", ratio=0.65, size=0.02, in_place=True),

@@ -14,6 +14,7 @@ from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import Hidden
+from unlabeled.targets import Values
 from unlabeled.terms import capri as module
 from unlabeled.terms.base import Term
 from unlabeled.terms.capri import Capri, find
@@ -48,6 +49,30 @@ def test_equals_the_naive_loss_and_its_gradients() -> None:
     )
 
 
+def test_within_samples_fixed_values_are_found_among_their_samples_own() -> None:
+    hidden = torch.rand(3, 5) < 0.6
+    hidden[:2, 0] = True
+    hidden[2] = torch.tensor([False, True, False, False, False])  # alone: found for nothing
+    values = torch.randn(3, 5, 3)
+
+    def seen(latent: Tensor) -> Passes:
+        made = passes(latent, torch.zeros(3, 5, 16), hidden)
+        look = made.student["plain"][0]
+        return replace(made, embed=None, student={"plain": [replace(look, tokens=replace(look.tokens, values=values))]})
+
+    def naive(term: Term, x: list[Tensor]) -> Tensor:
+        errors = []
+        for b, n in hidden.nonzero().tolist():
+            guess = unit(term.predictor.weight @ x[0][b, n] + term.predictor.bias)
+            p = {m: (guess @ unit(values[b, m].to(guess)) / 0.3).exp() for m in hidden[b].nonzero().flatten().tolist()}
+            errors.append(-(p[n] / sum(p.values())).log())
+        return torch.stack(errors).mean()
+
+    encoder = ToyEncoder()
+    term = Capri(encoder, temperature=0.3, within=True, target=Values(encoder))
+    compare(term, [torch.randn(3, 5, 16)], lambda term, x: term(seen(x[0]))["loss"], naive)
+
+
 def test_equal_embeddings_cost_the_logarithm_of_their_number() -> None:
     hidden = torch.zeros(3, 5, dtype=torch.bool)
     hidden[:, :2] = True
@@ -60,6 +85,10 @@ def test_in_chunks_as_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find(a, b, 0.2)
     monkeypatch.setattr(module, "CHUNK", 20)
     torch.testing.assert_close(find(a, b, 0.2), whole)
+    owner = torch.arange(9) // 4
+    parts = find(a, b, 0.2, owner)
+    monkeypatch.setattr(module, "CHUNK", 1 << 20)
+    torch.testing.assert_close(find(a, b, 0.2, owner), parts)
 
 
 def test_nothing_hidden_costs_nothing_and_dropped_tokens_are_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from toy import CLOCK, ToyEncoder, compare
+from toy import CLOCK, ToyEncoder, compare, unit
 from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Tokens
 from unlabeled.errors import UserError
@@ -49,7 +49,7 @@ def made(**options: object) -> TokenIds:
 def test_clusters_are_found_once_and_saved() -> None:
     blobs, term = Blobs(), made(codes=5)
     term.prepare(CLOCK, blobs)
-    assert int(term.count) == 5
+    assert term.count.tolist() == [5]
     term = made(codes=3)
     term.prepare(CLOCK, blobs)
     ids = term.ids(blobs.batch)
@@ -67,7 +67,7 @@ def test_fewer_different_features_than_codes() -> None:
     blobs, term = Blobs(), made(codes=7)
     blobs.batch = tokens_of(blobs.points[blobs.which])
     term.prepare(CLOCK, blobs)
-    assert int(term.count) == 3
+    assert term.count.tolist() == [3]
     assert set(term.ids(blobs.batch).unique().tolist()) == {0, 1, 2}
 
 
@@ -83,15 +83,42 @@ def test_equals_the_naive_loss_and_its_gradients() -> None:
 
     def naive(term: TokenIds, inputs: list[Tensor]) -> Tensor:
         errors = []
-        codes = [row / (row @ row) ** 0.5 for row in term.code]
+        codes = [row / (row @ row) ** 0.5 for row in term.code[0]]
         for b, n in hidden.nonzero().tolist():
-            guess = term.projector.weight @ inputs[0][b, n] + term.projector.bias
+            guess = term.predictor.weight @ inputs[0][b, n] + term.predictor.bias
             guess = guess / (guess @ guess) ** 0.5
             score = torch.stack([(guess @ code / 0.3).exp() for code in codes])
             errors.append(-(score[ids[b, n]] / score.sum()).log())
         return torch.stack(errors).mean()
 
     compare(term, [torch.randn(6, 10, 16)], lambda term, x: term(passes(x[0]))["loss"], naive)
+
+
+def test_books_cluster_what_is_left_over_and_are_all_predicted() -> None:
+    blobs, term = Blobs(), made(codes=3, books=2, temperature=0.3)
+    offsets = torch.tensor([[0.5, 0, 0], [0, 0, 0.5]])
+    which = torch.randint(2, (6, 10))
+    blobs.batch = tokens_of(blobs.points[blobs.which] + offsets[which] + 0.01 * torch.randn(6, 10, 3))
+    term.prepare(CLOCK, blobs)
+    ids = term.ids(blobs.batch)
+    assert all(len(ids[..., 0][blobs.which == k].unique()) == 1 for k in range(3))
+    assert not set(ids[..., 1][which == 0].tolist()) & set(ids[..., 1][which == 1].tolist()), "the rest tells offsets"
+    latent, hidden = torch.randn(6, 10, 16), torch.rand(6, 10) < 0.5
+
+    def passes(latent: Tensor) -> Passes:
+        look = Look(1, blobs.batch, Encoded(latent, latent.mean(1)), Hidden(hidden, (hidden,)), True)
+        return Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK)
+
+    def naive(term: TokenIds, inputs: list[Tensor]) -> Tensor:
+        errors = []
+        for b, n in hidden.nonzero().tolist():
+            guesses = (term.predictor.weight @ inputs[0][b, n] + term.predictor.bias).view(2, 8)
+            for guess, book, goal in zip(guesses, term.code, ids[b, n], strict=True):
+                score = torch.stack([unit(guess) @ unit(code) / 0.3 for code in book])
+                errors.append(-score.log_softmax(0)[goal])
+        return torch.stack(errors).mean()
+
+    compare(term, [latent], lambda term, x: term(passes(x[0]))["loss"], naive)
 
 
 def test_codes_beyond_the_clusters_take_no_part() -> None:
@@ -103,10 +130,10 @@ def test_codes_beyond_the_clusters_take_no_part() -> None:
     passes = Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK)
     before = term(passes)["loss"]
     with torch.no_grad():
-        term.code[3:] = term.projector.bias  # a code that would attract
+        term.code[:, 3:] = term.predictor.bias  # a code that would attract
     torch.testing.assert_close(term(passes)["loss"], before, rtol=0, atol=0)
     with torch.no_grad():
-        term.code[:3] = 1.0
+        term.code[:, :3] = 1.0
     torch.testing.assert_close(term(passes)["loss"].item(), math.log(3))
 
 
@@ -157,6 +184,8 @@ class Nobody(Blobs):
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(UserError, match="at least 2"):
         made(codes=1)
+    with pytest.raises(UserError, match="books 1"):
+        made(books=0)
     with pytest.raises(UserError, match="no sample"):
         made().prepare(CLOCK, Nobody())
     blobs, term = Blobs(), made()

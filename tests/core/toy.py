@@ -53,6 +53,7 @@ SMALL: dict[str, dict[str, object]] = {
     "gmml": {},
     "maskfeat": {"rebuild.target": "values"},
     "hubert": {"token_ids.target": "values", "token_ids.codes": 8, "token_ids.out": 16},
+    "wav2vec2": {"quantised.codes": 8, "quantised.code_width": 8, "quantised.out": 8, "quantised.distractors": 4},
     "graphmae": {},
     "ijepa": {"latent.depth": 1},
     "rotation": {},

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unlabeled.branches import Branch, Passes, Teacher
+from unlabeled.branches import Branch, Look, Passes, Teacher
 from unlabeled.collectives import batch_mean, batch_moments, gather, mean_over_ranks, world
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
+from unlabeled.layers import predictor
 from unlabeled.schedules import Clock
 
 __all__ = ["Survey", "Term", "full_precision", "need_batch", "pairs_of", "spread"]
@@ -141,6 +142,29 @@ def rest(prototypes: nn.Parameter, epochs: int, clock: Clock) -> None:
     """Keep prototypes as they began for some epochs, at most a tenth of the run: cancel their gradient."""
     if clock.step < min(epochs * clock.epoch_steps, clock.steps // 10) and prototypes.grad is not None:
         prototypes.grad.zero_()
+
+
+def hidden_reader(encoder: Encoder, out: int, width: int | None, depth: int) -> nn.Module:
+    """What reads wanted places: a linear map of tokens hidden in place at depth 0, else a predictor."""
+    return predictor(encoder, out, width, depth) if depth else nn.Linear(encoder.width, out)
+
+
+def read_hidden(name: str, reader: nn.Module, look: Look, wanted: Tensor) -> Tensor:
+    """[B, N, out] what a `hidden_reader` says, which counts at wanted places [B, N] alone.
+
+    Raises:
+        UserError: it reads the encoder's own tokens, and the encoder dropped the hidden ones.
+    """
+    if not isinstance(reader, nn.Linear):
+        out: Tensor = reader(look.latent, look.tokens, look.seen, wanted)
+        return out
+    if not look.in_place:
+        raise UserError(
+            f"{name}.depth=0 reads hidden places off the encoder, which drops them: hide in place "
+            f"(in_place=true), or give {name} a depth"
+        )
+    linear: Tensor = reader(look.latent)
+    return linear
 
 
 def pairs_of(views: int) -> list[tuple[int, int]]:

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.branches import Look, Passes
+from unlabeled.branches import Passes
 from unlabeled.collectives import gather, masked_mean
 from unlabeled.contract import Encoder, Target, Tokens
 from unlabeled.errors import UserError
-from unlabeled.layers import predictor
+from unlabeled.normaliser import unit
 from unlabeled.schedules import Clock
-from unlabeled.terms.base import Survey, Term
+from unlabeled.terms.base import Survey, Term, hidden_reader, read_hidden
 
 MOST = 100_000  # feature vectors that the clusters are fitted on
 NUMBERS = 1 << 27  # in all of them: half a gigabyte
@@ -24,11 +24,14 @@ class TokenIds(Term):
     """Cross-entropy of cosines to learned code vectors; the codes are k-means clusters of fixed features.
 
     Clusters are fitted before the first epoch on features in units of their standard deviation, and stay. A second
-    iteration is a run with the first as `target: {name: checkpoint, run: FOLDER, layer: L}`.
+    iteration is a run with the first as `target: {name: checkpoint, run: FOLDER, layer: L}`. Of several codebooks each
+    clusters what those before it left over, and all of a token's codes are predicted: finer targets, as the quantised
+    ones of MERT (arXiv 2306.00107) and SPEAR (2510.25955), whose quantisers are trained.
 
     Args:
         target: the features; "default" is the domain's first.
-        codes: clusters; as many as there are different features, where these are fewer.
+        codes: clusters of a book; as many as there are different features, where these are fewer.
+        books: codebooks, each with a projection of its own; the loss is their mean.
         samples: about how many samples the clusters are fitted on.
         temperature: of the cosines.
         out: width in which predictions meet the code vectors.
@@ -36,10 +39,10 @@ class TokenIds(Term):
     """
 
     needs = frozenset({"tokens", "hidden"})
-    centres: Tensor  # [codes, C]
+    centres: Tensor  # [books, codes, C]
     mean: Tensor  # [C]
     scale: Tensor  # [C]
-    count: Tensor  # [] int64: how many of the centres are in use; 0: not fitted yet
+    count: Tensor  # [books] int64: how many of the centres are in use; 0: not fitted yet
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class TokenIds(Term):
         *,
         target: Target,
         codes: int = 100,
+        books: int = 1,
         samples: int = 5000,
         temperature: float = 0.1,
         out: int = 256,
@@ -54,20 +58,19 @@ class TokenIds(Term):
         depth: int = 0,
     ):
         super().__init__(encoder)
-        if codes < 2:
-            raise UserError(f"token_ids.codes must be at least 2, not {codes}")
+        if codes < 2 or books < 1:
+            raise UserError(f"token_ids.codes must be at least 2 and its books 1, not {codes} and {books}")
         self.target, self.codes, self.samples, self.temperature = target, codes, samples, temperature
-        self.predictor: nn.Module | None = predictor(encoder, encoder.width, width, depth) if depth else None
-        self.projector = nn.Linear(encoder.width, out)
-        self.code = nn.Parameter(torch.randn(codes, out))
-        self.register_buffer("centres", torch.zeros(codes, target.width))
+        self.predictor = hidden_reader(encoder, books * out, width, depth)
+        self.code = nn.Parameter(torch.randn(books, codes, out))
+        self.register_buffer("centres", torch.zeros(books, codes, target.width))
         self.register_buffer("mean", torch.zeros(target.width))
         self.register_buffer("scale", torch.ones(target.width))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros(books, dtype=torch.int64))
 
     @torch.no_grad()
     def prepare(self, clock: Clock, survey: Survey) -> None:
-        if int(self.count):
+        if int(self.count[0]):
             return
         features = _some(
             (self.target(tokens)[tokens.valid].float() for tokens in survey.tokens(self.samples)),
@@ -76,41 +79,39 @@ class TokenIds(Term):
         self.mean.copy_(features.mean(0))
         self.scale.copy_(features.std(0, correction=0).clamp(min=1e-6))
         features = (features - self.mean) / self.scale
-        centres = gather(_clusters(features, self.codes)[None])[0]  # the first rank's, on every rank
-        self.count.fill_(len(centres))
-        self.centres[: len(centres)] = centres
+        left = features
+        for book in range(len(self.centres)):
+            centres = gather(_clusters(left, self.codes)[None])[0]  # the first rank's, on every rank
+            self.count[book] = len(centres)
+            self.centres[book, : len(centres)] = centres
+            left = left - centres[torch.cdist(left, centres).argmin(1)]
 
     @torch.no_grad()
     def ids(self, tokens: Tokens) -> Tensor:
-        """[B, N] int64: the nearest centre's number."""
-        features = (self.target(tokens).float() - self.mean) / self.scale
-        distance = torch.cdist(features.flatten(0, 1), self.centres[: int(self.count)])
-        return distance.argmin(1).view_as(tokens.valid)
+        """[B, N, books] int64: the nearest centre's number, of what is left over after each book."""
+        left = ((self.target(tokens).float() - self.mean) / self.scale).flatten(0, 1)
+        found = []
+        for centres, count in zip(self.centres, self.count.tolist(), strict=True):
+            found.append(torch.cdist(left, centres[:count]).argmin(1))
+            left = left - centres[found[-1]]
+        return torch.stack(found, 1).view(*tokens.valid.shape, -1)
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses, right = [], []
-        codes = F.normalize(self.code[: int(self.count)].float(), dim=-1)
+        unit_codes = unit(self.code.float())
         for look, _ in passes.masked():
             assert look.hidden is not None
             ids = self.ids(look.tokens)
             for wanted in look.hidden.targets:
-                guess = F.normalize(self.projector(self._predict(look, wanted)).float(), dim=-1)
-                logits = guess @ codes.T / self.temperature
-                error = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view_as(ids)
-                losses.append(masked_mean(error, wanted))
-                right.append(masked_mean((logits.argmax(-1) == ids).float(), wanted))
+                guess = read_hidden("token_ids", self.predictor, look, wanted)
+                guess = unit(guess.float().unflatten(-1, (len(self.code), -1)))  # [B, N, books, out]
+                for book, count in enumerate(self.count.tolist()):
+                    logits = guess[:, :, book] @ unit_codes[book, :count].T / self.temperature
+                    goal = ids[..., book]
+                    error = F.cross_entropy(logits.flatten(0, 1), goal.flatten(), reduction="none").view_as(goal)
+                    losses.append(masked_mean(error, wanted))
+                    right.append(masked_mean((logits.argmax(-1) == goal).float(), wanted))
         return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(right).mean()}
-
-    def _predict(self, look: Look, wanted: Tensor) -> Tensor:
-        if self.predictor is not None:
-            out: Tensor = self.predictor(look.latent, look.tokens, look.seen, wanted)
-            return out
-        if not look.in_place:
-            raise UserError(
-                "token_ids.depth=0 reads hidden places off the encoder, which drops them: hide in place "
-                "(in_place=true), or give token_ids a depth"
-            )
-        return look.latent
 
 
 def _some(parts: Iterable[Tensor], most: int) -> Tensor:
