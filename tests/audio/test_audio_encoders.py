@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from sounds import RATE, chance
 from unlabeled.contract import Batch, Encoder
 from unlabeled.errors import UserError
+from unlabeled_audio.conformer import Conformer
 from unlabeled_audio.encoders import ENCODERS, FrameViT, LogMelCNN, LogMelViT
-from unlabeled_audio.features import frames_of, log_mel
+from unlabeled_audio.features import FLOOR, frames_of, log_mel
 from unlabeled_audio.readers import AudioReader
-from unlabeled_audio.targets import Cepstra
+from unlabeled_audio.targets import Cepstra, ConstantQ
 from unlabeled_audio.waves import Wav2Vec2
 
 
@@ -152,3 +154,63 @@ def test_a_mask_of_half_makes_a_transformer_cheaper(reader: AudioReader) -> None
     encoder.trunk.blocks[0].register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape[1]))
     encoder(tokens, hidden)
     assert sizes == [int((tokens.valid & ~hidden)[0].sum())]
+
+
+def test_a_tone_is_in_its_band_of_the_constant_q(reader: AudioReader) -> None:
+    encoder = Wav2Vec2(reader.facts, width=16, depth=1)
+    target = ConstantQ(encoder)
+    assert target.width == sum(32.703 * 2 ** (band / 12) < 0.45 * RATE for band in range(84))
+    time = torch.arange(RATE) / RATE
+    for band in (24, 45, 60):
+        wave = (2 * np.pi * 32.703 * 2 ** (band / 12) * time).sin()[None]
+        tokens = encoder.tokenize({"wave": wave, "length": torch.tensor([RATE])})
+        found = target(tokens)
+        assert found.shape == (*tokens.valid.shape, target.width)
+        assert (found[0, 5:-5].argmax(1) == band).all()
+    with pytest.raises(UserError, match="made for encoders of sound"):
+        ConstantQ(torch.nn.Identity())
+    with pytest.raises(UserError, match="more than a rate"):
+        ConstantQ(encoder, low=9000.0)
+
+
+def test_log_mels_tell_the_constant_q_as_far_as_they_can(reader: AudioReader) -> None:
+    time = torch.arange(RATE) / RATE
+    for encoder in (LogMelCNN(reader.facts, width=8, channels=4), LogMelViT(reader.facts, width=16, depth=1)):
+        target = ConstantQ(encoder)
+        torch.testing.assert_close(target.kernel.sum(0), torch.ones(target.width))
+        for band in (48, 60, 72):
+            wave = (2 * np.pi * 32.703 * 2 ** (band / 12) * time).sin()[None]
+            tokens = encoder.tokenize({"wave": wave, "length": torch.tensor([RATE])})
+            found = target(tokens)
+            assert found.shape == (*tokens.valid.shape, target.width)
+            assert ((found[0, encoder.rows * 2 : -encoder.rows * 2].argmax(1) - band).abs() <= 2).all()
+
+
+def test_the_constant_q_is_the_sum_that_defines_it(reader: AudioReader) -> None:
+    encoder = Wav2Vec2(reader.facts, width=16, depth=1)
+    target = ConstantQ(encoder, bands=3, low=300.0)
+    wave = chance(1, 4000)
+    tokens = encoder.tokenize({"wave": wave, "length": torch.tensor([4000])})
+    found = target(tokens)
+    periods, middle = 1 / (2 ** (1 / 12) - 1), 6 * 320 + 200
+    for band in range(3):
+        hertz = 300.0 * 2 ** (band / 12)
+        length = periods * RATE / hertz
+        at = [n for n in range(-2000, 2001) if abs(n) <= length / 2 and 0 <= middle + n < 4000 - 80]
+        window = {n: 0.5 + 0.5 * np.cos(2 * np.pi * n / length) for n in range(-2000, 2001) if abs(n) <= length / 2}
+        total = sum(window.values())
+        value = sum(window[n] / total * float(wave[0, middle + n]) * np.exp(2j * np.pi * hertz / RATE * n) for n in at)
+        assert found[0, 6, band].item() == pytest.approx(np.log(abs(value) ** 2 + FLOOR), abs=1e-3)
+
+
+def test_a_conformer_hears_no_padding_and_knows_order(reader: AudioReader, batch: Batch) -> None:
+    encoder = Conformer(reader.facts, width=16, depth=2, heads=2, kernel=5).eval()
+    longer = {**batch, "wave": torch.nn.functional.pad(batch["wave"], (0, 3000))}
+    torch.testing.assert_close(encoder(encoder.tokenize(longer)).instances, encoder(encoder.tokenize(batch)).instances)
+    tokens = encoder.tokenize(batch)
+    turned = encoder(replace(tokens, values=tokens.values.flip(1), valid=tokens.valid.flip(1))).instances
+    assert (turned - encoder(tokens).instances).abs().max() > 1e-4
+    with pytest.raises(UserError, match="odd number"):
+        Conformer(reader.facts, kernel=4)
+    with pytest.raises(UserError, match="not a multiple of 5 heads"):
+        Conformer(reader.facts, heads=5)

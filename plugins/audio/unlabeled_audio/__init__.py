@@ -43,9 +43,9 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
 
 @hookimpl
 def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
-    from unlabeled_audio.targets import Cepstra
+    from unlabeled_audio.targets import Cepstra, ConstantQ
 
-    return {"mfcc": Cepstra}
+    return {"mfcc": Cepstra, "cqt": ConstantQ}
 
 
 @hookimpl

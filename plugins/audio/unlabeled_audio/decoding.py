@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.errors import BrokenItem
+from unlabeled_audio.shards import located, members, opened
 from unlabeled_audio.sources import ENCODED
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def probe(path: str) -> Info:
     import soundfile as sf
 
     try:
-        info: Any = sf.info(path, verbose=True)
+        info: Any = sf.info(opened(path), verbose=True)
+    except BrokenItem:
+        raise
     except Exception as error:  # soundfile has an error type of its own, and wraps others
         raise BrokenItem(_cause(path, error)) from None
     if info.samplerate < 1:
@@ -66,9 +69,10 @@ def _promised(log: str) -> int:
 
 
 def _cause(path: str, error: Exception) -> str:
-    if not os.path.exists(path):
+    inside = located(path)
+    if inside is None and not os.path.exists(path):
         return "the file does not exist"
-    if os.path.getsize(path) == 0:
+    if (os.path.getsize(path) if inside is None else members(inside[0])[inside[1]][1]) == 0:
         return "the file is empty"
     if Path(path).suffix.lower() in ENCODED:
         suffix = Path(path).suffix.lower()
@@ -87,10 +91,12 @@ def decode(path: str, start: int, count: int, channel: int | None) -> NDArray[np
     import soundfile as sf
 
     try:
-        with sf.SoundFile(path) as file:
+        with sf.SoundFile(opened(path)) as file:
             if start:
                 file.seek(start)
             wave: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
+    except BrokenItem:
+        raise
     except Exception as error:  # soundfile has an error type of its own, and wraps others
         raise BrokenItem(_cause(path, error)) from None
     if len(wave) < MISSING * count:

@@ -1,4 +1,4 @@
-"""Backbones for log-mels: a ViT of patches, one of frames, and a small convolutional net."""
+"""Backbones for log-mels: a ViT of patches, one of frames, and a small convolutional net; the table of all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unlabeled.contract import Alteration, Encoded, Encoder, Facts, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import Trunk, mean_of
+from unlabeled_audio.conformer import Conformer
 from unlabeled_audio.convolutions import Stage
 from unlabeled_audio.tokens import LogMelEncoder
 from unlabeled_audio.waves import Wav2Vec2
@@ -163,5 +164,6 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "vit": LogMelViT,
     "frame_vit": FrameViT,
     "cnn": LogMelCNN,
+    "conformer": Conformer,
     "wav2vec2": Wav2Vec2,
 }

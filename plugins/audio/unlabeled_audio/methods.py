@@ -37,4 +37,31 @@ METHODS: Mapping[str, Method] = {
         paper="2401.03497",
         summary="data2vec on log-mel patches, sixteen masks a pass and the clip's mean",
     ),
+    # In the paper codes are of a trained codec, or clusters of log-mels and chroma; here books of cepstra.
+    "mert": replace(
+        CORE["hubert"],
+        terms=(
+            use("token_ids", target="mfcc", codes=300, books=2),
+            use("rebuild", depth=0, target="cqt"),
+        ),
+        paper="2306.00107",
+        summary="hubert with several codebooks, and the constant-Q transform of blanked frames",
+    ),
+    # In the paper codes are of other encoders' features: --set token_ids.target=checkpoint token_ids.target.run=RUN.
+    "spear": replace(
+        CORE["hubert"],
+        terms=(use("token_ids", target="mfcc", codes=256, books=8),),
+        paper="2510.25955",
+        summary="predict many codebooks of blanked frames' features",
+    ),
+    "ssast": Method(
+        views=Views(plain=1),
+        hide=use("block", ratio=0.6, size=0.05, in_place=True),
+        terms=(
+            use("capri", target="values", within=True),
+            use("rebuild", weight=10.0, depth=0),
+        ),
+        paper="2110.09784",
+        summary="find blanked patches among their clip's, and rebuild them",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Which clips there are: a file, a folder, a glob, several of these, or a manifest with columns."""
+"""Which clips there are: a file, a folder, a glob, tar shards, several of these, or a manifest with columns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import UserError
+from unlabeled_audio import shards
 
 DECODED = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 ENCODED = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr", ".ac3")  # no decoder in libsndfile: shown as broken
@@ -43,22 +44,49 @@ def find(source: str) -> Clips:
         files = sorted(str(one) for one in path.rglob("*") if _is_audio(one) and one.is_file())
         if not files:
             raise UserError(f"{source} holds no audio files; known are: {' '.join((*DECODED, *ENCODED))}")
-        return Clips(files, [os.path.relpath(one, path) for one in files])
+        return _unpacked(files, [os.path.relpath(one, path) for one in files])
     if path.is_file():
-        return _manifest(path) if path.suffix.lower() in MANIFESTS else Clips([str(path)], [path.name])
+        if path.name.lower().endswith(shards.PACKED):
+            raise UserError(f"{source} is compressed, so that no clip in it can be found by seeking: unpack it to .tar")
+        return _manifest(path) if path.suffix.lower() in MANIFESTS else _unpacked([str(path)], [path.name])
     files = sorted(one for one in glob.glob(os.path.expanduser(source), recursive=True) if _is_audio(Path(one)))
     if not files:
         raise UserError(f"{source} does not exist, and as a pattern it matches no audio file")
-    return Clips(files, files)
+    return _unpacked(files, files)
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in DECODED + ENCODED and not path.name.startswith(".")
+    return path.suffix.lower() in (*DECODED, *ENCODED, shards.SUFFIX) and not path.name.startswith(".")
+
+
+def _unpacked(files: Sequence[str], names: Sequence[str]) -> Clips:
+    """The files, with the clips of every tar shard in its place, and what shards say of them as columns."""
+    paths: list[str] = []
+    shown: list[str] = []
+    known: list[Mapping[str, str]] = []
+    for file, name in zip(files, names, strict=True):
+        if not file.lower().endswith(shards.SUFFIX):
+            paths.append(file)
+            shown.append(name)
+            known.append({})
+            continue
+        inside = [member for member in shards.members(file) if Path(member).suffix.lower() in DECODED + ENCODED]
+        if not inside:
+            raise UserError(f"{file} holds no audio; known are: {' '.join((*DECODED, *ENCODED))}")
+        labels = shards.said(file)
+        paths += [f"{file}/{member}" for member in inside]
+        shown += [f"{name}/{member}" for member in inside]
+        known += [labels.get(shards.stem_of(member), {}) for member in inside]
+    columns = dict.fromkeys(column for one in known for column in one)
+    return Clips(paths, shown, {column: [one.get(column, "") for one in known] for column in columns})
 
 
 def _joined(many: Sequence[Clips]) -> Clips:
     if any(one.columns or one.parts for one in many):
-        raise UserError("several sources can be folders, files and patterns; join manifests into one file")
+        raise UserError(
+            "several sources can be folders, files and patterns; join manifests into one file, and name shards with "
+            "labels by one folder or pattern"
+        )
     paths = list(dict.fromkeys(path for one in many for path in one.paths))
     return Clips(paths, paths)
 

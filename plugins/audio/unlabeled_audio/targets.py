@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
+from unlabeled_audio.features import FLOOR, Mel
 from unlabeled_audio.tokens import LogMelEncoder
-from unlabeled_audio.waves import Wav2Vec2
+from unlabeled_audio.waves import FIELD, STRIDE, Wav2Vec2
 
 
 class Cepstra(nn.Module):
@@ -55,3 +56,69 @@ def _polynomials(count: int) -> Tensor:
             row = row - before * (row @ before) / (before @ before)
         made.append(row / row.norm() if row.norm() > 1e-4 else torch.zeros(count))
     return torch.stack([made[0], *(row / math.sqrt(count) for row in made[1:])])
+
+
+class ConstantQ(nn.Module):
+    """Log powers in bands of equal ratio around each token, as notes are: a constant-Q transform (MERT, 2306.00107).
+
+    Of a wave it is the transform itself: low notes take windows of up to 17 periods, so that neighbours' samples take
+    part, and silence beyond the clip; bands that the rate does not reach are not there. Of log-mels, which do not tell
+    low notes apart, it is read between the mel bands, over the token's frames; tokens of one time have the same.
+
+    Args:
+        encoder: of waves or log-mels.
+        bands: at most.
+        octave: bands of one.
+        low: Hz of the first; the paper's, a C1, where librosa's transform begins.
+    """
+
+    def __init__(self, encoder: Encoder, *, bands: int = 84, octave: int = 12, low: float = 32.703):
+        super().__init__()
+        if not isinstance(encoder, LogMelEncoder | Wav2Vec2):
+            raise UserError(f"target 'cqt' is made for encoders of sound, not {type(encoder).__name__}")
+        if bands < 1 or octave < 1 or low <= 0:
+            raise UserError(f"cqt needs bands, an octave and a low above 0, not {bands}, {octave} and {low}")
+        rate = encoder.rate if isinstance(encoder, Wav2Vec2) else encoder.mel.rate
+        hertz = low * 2 ** (torch.arange(bands, dtype=torch.float64) / octave)
+        hertz = hertz[hertz < 0.45 * rate]
+        if not len(hertz):
+            raise UserError(f"cqt.low of {low:g} Hz is more than a rate of {rate} Hz holds")
+        self.width, self.rows, self.unpatched = len(hertz), encoder.rows, encoder.unpatched
+        self.of_wave = isinstance(encoder, Wav2Vec2)
+        made = _waves(hertz, rate, octave) if isinstance(encoder, Wav2Vec2) else _between(hertz, encoder.mel)
+        self.register_buffer("kernel", made.float(), persistent=False)  # [W, 2 × bands] or [F, bands]
+
+    kernel: Tensor
+
+    @torch.no_grad()
+    def forward(self, tokens: Tokens) -> Tensor:  # [B, N, V] -> [B, N, bands]
+        out: Tensor
+        if not self.of_wave:
+            out = self.unpatched(tokens.values).float().mean(-1) @ self.kernel
+            return out.repeat_interleave(self.rows, 1)
+        wave = torch.cat([tokens.values[..., :STRIDE].flatten(1), tokens.values[:, -1, STRIDE:]], 1)
+        size = len(self.kernel)
+        around = nn.functional.pad(wave.float(), (size // 2 - FIELD // 2, size // 2 + FIELD // 2))
+        frames = around.unfold(1, size, STRIDE)[:, : tokens.valid.shape[1]]
+        parts = torch.stack([some @ self.kernel for some in frames])  # a clip at a time: windows are long
+        out = (parts.unflatten(-1, (2, -1)).square().sum(-2) + FLOOR).log()
+        return out
+
+
+def _waves(hertz: Tensor, rate: int, octave: int) -> Tensor:
+    """[W, 2 × bands] cosines, then sines, each in a Hann window of as many periods as tell it from its neighbours."""
+    lengths = (rate / hertz / (2 ** (1 / octave) - 1)).clamp(max=2.0 * rate)
+    size = 2 * math.ceil(float(lengths.max()) / 2) + 1
+    time = torch.arange(size, dtype=torch.float64)[:, None] - size // 2
+    window = (0.5 + 0.5 * (2 * math.pi * time / lengths).cos()) * (time.abs() <= lengths / 2)
+    angle = 2 * math.pi * hertz / rate * time
+    return torch.cat([angle.cos(), angle.sin()], 1) * (window / window.sum(0)).repeat(1, 2)
+
+
+def _between(hertz: Tensor, mel: Mel) -> Tensor:
+    """[F, bands] weights that read a frequency off the mel bands on both sides of it; the outermost beyond them."""
+    low, high = (2595 * math.log10(1 + edge / 700) for edge in (mel.low, mel.high))
+    centres = torch.linspace(low, high, mel.mels + 2, dtype=torch.float64)[1:-1]
+    place = (2595 * (1 + hertz / 700).log10() - centres[0]) / (centres[1] - centres[0] if mel.mels > 1 else 1.0)
+    far = (place.clamp(0, mel.mels - 1)[None] - torch.arange(mel.mels)[:, None]).abs()
+    return (1 - far).clamp(min=0)
