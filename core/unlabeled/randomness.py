@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ def _signed(value: int) -> int:
 _GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX1 = _signed(0xBF58476D1CE4E5B9)
 _MIX2 = _signed(0x94D049BB133111EB)
+_ALL = (1 << 64) - 1
+FEW = 16  # numbers for one sample, up to which Python's own are faster than a dozen tensors
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
@@ -38,6 +41,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31)
 
 
+def _mix_one(x: int) -> int:
+    """The same of one number, 0 … 2⁶⁴ − 1."""
+    x &= _ALL
+    x = (x ^ x >> 30) * _MIX1 & _ALL
+    x = (x ^ x >> 27) * _MIX2 & _ALL
+    return x ^ x >> 31
+
+
 def _label(label: int | str) -> int:
     return zlib.crc32(label.encode()) + (1 << 33) if isinstance(label, str) else label
 
@@ -50,17 +61,28 @@ def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
 
 
 class Draws:
-    """Random numbers for a batch of samples: row i of every draw depends on `keys[i]` and the draw's number."""
+    """Random numbers for a batch of samples: row i of every draw depends on `keys[i]` and the draw's number.
+
+    One sample's few numbers, which views ask for in workers, are made without tensors, and are the same.
+    """
 
     def __init__(self, keys: Tensor):
         self.keys = keys  # [B] int64
         self._calls = 0
+
+    @cached_property
+    def _one(self) -> int | None:
+        """The key of a single sample on a CPU."""
+        alone = len(self.keys) == 1 and self.keys.device.type == "cpu" and not torch.compiler.is_compiling()
+        return int(self.keys) & _ALL if alone else None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def fork(self, label: int | str) -> Draws:
         """An independent stream for a named purpose; forking does not advance this one."""
+        if self._one is not None:
+            return Draws(torch.tensor([_signed(_mix_one(self._one ^ _mix_one(_label(label) + _GOLDEN)))]))
         return Draws(_mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device))))
 
     def rows(self, select: slice | Tensor) -> Draws:
@@ -78,14 +100,27 @@ class Draws:
 
     def bits(self, *shape: int) -> Tensor:
         """[B, *shape] int64 of uniform bits."""
-        self._calls += 1
         count = math.prod(shape)
+        if self._one is not None and count <= FEW:
+            return torch.tensor([_signed(bits) for bits in self._few(count)], dtype=torch.int64).view(1, *shape)
+        self._calls += 1
         place = torch.arange(count, device=self.keys.device) + (self._calls << 40)
         return _mix(self.keys[:, None] ^ _mix(place * _GOLDEN)[None]).view(len(self.keys), *shape)
 
+    def _few(self, count: int) -> list[int]:
+        """What `bits` holds, of one sample."""
+        assert self._one is not None
+        self._calls += 1
+        first = self._calls << 40
+        return [_mix_one(self._one ^ _mix_one((place + first) * _GOLDEN)) for place in range(count)]
+
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """[B, *shape] float32 in [0, 1), or in [low, high], where float32 may round up to high."""
-        unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
+        count = math.prod(shape)
+        if self._one is not None and count <= FEW:
+            unit = torch.tensor([(bits >> 40) * 2.0**-24 for bits in self._few(count)]).view(1, *shape)
+        else:
+            unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
         return unit * (high - low) + low if (low, high) != (0.0, 1.0) else unit
 
     def uniform_at(self, row: Tensor, place: Tensor) -> Tensor:

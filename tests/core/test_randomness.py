@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlabeled.randomness import Draws, sample_keys
+from unlabeled.randomness import FEW, Draws, sample_keys
 
 
 def draws(rows: int = 64, seed: int = 0, epoch: int = 0) -> Draws:
@@ -131,6 +131,20 @@ def test_a_row_depends_on_its_own_key_alone() -> None:
     assert torch.equal(shuffled.fork("a").normal(4), x[order])
     assert torch.equal(part.fork("a").normal(4), x[3:5])
     assert torch.equal(whole.rows(slice(3, 5)).uniform(2), whole.uniform(2)[3:5])
+
+
+def test_one_samples_few_numbers_are_those_of_a_batch() -> None:
+    keys = sample_keys(3, 1, torch.arange(40))
+    many = Draws(keys).fork("view").fork(2)
+    drawn = [many.uniform(2, 3), many.bits(4), many.uniform(1, low=-3.0, high=0.1), many.normal(2), many.bits(FEW + 1)]
+    for row in range(40):
+        one = Draws(keys[row : row + 1]).fork("view").fork(2)
+        assert torch.equal(one.keys, many.keys[row : row + 1])
+        alone = [one.uniform(2, 3), one.bits(4), one.uniform(1, low=-3.0, high=0.1), one.normal(2), one.bits(FEW + 1)]
+        for mine, theirs in zip(alone, drawn, strict=True):
+            assert mine.dtype == theirs.dtype
+            assert torch.equal(mine, theirs[row : row + 1])
+    assert torch.equal(Draws(keys[:1]).integers(2, 9, 3), Draws(keys).integers(2, 9, 3)[:1])
 
 
 def test_a_place_does_not_depend_on_how_many_are_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ from unlabeled.contract import Batch, Facts
 from unlabeled.errors import UserError
 from unlabeled.layers import is_exporting
 
+PIECE, MANY = 256, 1 << 16  # frames that are transformed at once: on a CPU what stays in its cache
 FLOOR = 1e-6  # power below which there is silence; 16 bits' own noise is about there
 
 
@@ -54,12 +56,20 @@ class Mel:
 
 @lru_cache(maxsize=16)
 def _tables(mel: Mel, device: torch.device) -> tuple[Tensor, Tensor, int]:
-    """Window [W], filters [bins, F], length of the transform."""
+    """Window [W], filters [2 × bins, F] of real and imaginary parts in turn, length of the transform."""
     from torchaudio.functional import melscale_fbanks
 
     size = 1 << (mel.window - 1).bit_length()
     filters = melscale_fbanks(size // 2 + 1, mel.low, mel.high, mel.mels, mel.rate)
-    return torch.hann_window(mel.window, device=device), filters.to(device), size
+    return torch.hann_window(mel.window, device=device), filters.repeat_interleave(2, 0).to(device), size
+
+
+@lru_cache(maxsize=16)
+def _sparse(mel: Mel) -> Tensor:
+    """Filters [F, 2 × bins] for a CPU, which need not multiply by the zeros that most of them are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says once a process that these are in beta
+        return _tables(mel, torch.device("cpu"))[1].T.contiguous().to_sparse_csr()
 
 
 def frames_of(length: Tensor, mel: Mel) -> Tensor:
@@ -69,9 +79,9 @@ def frames_of(length: Tensor, mel: Mel) -> Tensor:
 
 def _logs(frames: Tensor, filters: Tensor, size: int, mel: Mel) -> Tensor:
     """Windowed frames [..., W] as standardised log powers [..., F]."""
-    spectrum = torch.fft.rfft(frames, size)
-    power = spectrum.real.square() + spectrum.imag.square()
-    logs: Tensor = ((power @ filters + FLOOR).log() - mel.mean) / mel.std
+    parts = torch.view_as_real(torch.fft.rfft(frames, size)).flatten(-2).square()  # the product adds real to imaginary
+    power = torch.sparse.mm(filters, parts.T).T if filters.is_sparse_csr else parts @ filters
+    logs: Tensor = ((power + FLOOR).log() - mel.mean) / mel.std
     return logs
 
 
@@ -94,9 +104,12 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
         frames = around.unfold(1, mel.window, mel.hop)[:, :T]  # [B, T, window]
         if is_exporting():  # a program cannot choose rows
             return torch.where(there[..., None], _logs(frames * window, filters, size, mel), 0).transpose(1, 2)
-        row, frame = there.nonzero(as_tuple=True)  # padding, often most of a batch, costs no transform
-        logs = _logs(frames[row, frame] * window, filters, size, mel)
-        out: Tensor = logs.new_zeros(B, T, mel.mels).index_put((row, frame), logs)
+        out = frames.new_zeros(B, T, mel.mels)
+        on_cpu = wave.device.type == "cpu"
+        filters = _sparse(mel) if on_cpu else filters
+        rows = there.nonzero()  # padding, often most of a batch, costs no transform
+        for row, frame in (some.unbind(1) for some in rows.split(PIECE if on_cpu else MANY)):
+            out[row, frame] = _logs(frames[row, frame] * window, filters, size, mel)
     return out.transpose(1, 2)
 
 

@@ -151,7 +151,7 @@ def resized(mel: Tensor, count: Tensor, height: Tensor, width: Tensor, low: Tens
     x = across * (2 * count[:, None] / T) - 1  # as grid_sample counts: −1 … 1 is the tensor from edge to edge
     grid = torch.stack([x[:, None].expand(B, bands, T), (2 * up - 1)[:, :, None].expand(B, bands, T)], -1)
     out = F.grid_sample(mel[:, None], grid.to(mel.dtype), padding_mode="zeros", align_corners=False)[:, 0]
-    return out.masked_fill((frame >= count[:, None])[:, None], 0.0)
+    return out.masked_fill_((frame >= count[:, None])[:, None], 0.0)
 
 
 class SpecAugment(Segments):
