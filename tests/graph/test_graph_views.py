@@ -75,6 +75,21 @@ def test_a_graph_is_seen_the_same_in_another_batch(many: GraphReader) -> None:
         assert pairs(edges) == pairs(one["edge_index"])
 
 
+def test_drop_between_bounds_has_a_share_for_each_view(many: GraphReader) -> None:
+    view = Drop(many.facts, edges=(0.2, 0.6), features=0.0)
+    kept = []
+    for seed in range(40):
+        out = seen(view, many, [4], seed=seed)
+        kept.append(out["edge_index"].shape[1] / many[4]["edge_index"].shape[1])
+    assert 0.5 < sum(kept) / len(kept) < 0.7
+    assert max(kept) - min(kept) > 0.25
+    assert seen(Drop(many.facts, edges=(0.3, 0.3)), many, [4])["edge_index"].equal(
+        seen(Drop(many.facts, edges=0.3), many, [4])["edge_index"]
+    )
+    with pytest.raises(UserError, match="smaller to the larger"):
+        Drop(many.facts, edges=(0.6, 0.2))
+
+
 def test_node_drop_keeps_an_exact_share_and_only_edges_between_kept_nodes(many: GraphReader) -> None:
     whole = many.batch([4, 9, 2])
     assert whole is not None
@@ -161,7 +176,7 @@ def test_views_have_a_sample_stage_only_where_neighbours_are_sampled(one: GraphR
     assert type(Drop(large.facts)).sample is not View.sample
     copy = pickle.loads(pickle.dumps(Drop(large.facts, edges=0.25)))
     assert type(copy).sample is type(Drop(large.facts)).sample
-    assert copy._edges == 0.25
+    assert copy._edges == (0.25, 0.25)
 
 
 def test_the_neighbourhood_mask_hides_the_nodes_nearest_to_one(many: GraphReader, one: GraphReader) -> None:

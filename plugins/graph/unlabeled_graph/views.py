@@ -16,6 +16,8 @@ from unlabeled.randomness import Draws
 from unlabeled_graph.batches import edge_owners, flat, graphs_of, induced, owners, per_graph, places, roots
 from unlabeled_graph.sampling import FANOUT, KEY
 
+Rate = float | tuple[float, float]
+"""A probability, or the bounds between which each view has its own."""
 STILL: tuple[Kind, ...] = ("plain", "whole")
 
 
@@ -72,10 +74,19 @@ def _share(name: str, value: float) -> float:
     return value
 
 
+def _bounds(name: str, value: Rate) -> tuple[float, float]:
+    low, high = value if isinstance(value, tuple | list) else (value, value)  # YAML has lists
+    low, high = _share(name, low), _share(name, high)
+    if low > high:
+        raise UserError(f"{name} goes from the smaller to the larger share, not from {low} to {high}")
+    return low, high
+
+
 class Drop(GraphView):
     """Drops edges and blanks feature columns, each with a probability (GRACE, arXiv 2006.04131; CCA-SSG, 2106.12484).
 
-    Local views keep half as much. Plain and whole views are the data.
+    Two numbers are bounds between which each view of each graph has its own probability; GRACE gives its two views one
+    of each. Local views keep half as much. Plain and whole views are the data.
 
     Args:
         facts: of the reader.
@@ -84,25 +95,32 @@ class Drop(GraphView):
         chemistry: refuse to drop bonds.
     """
 
-    def __init__(self, facts: Facts, *, edges: float = 0.4, features: float = 0.1, chemistry: bool = False):
+    def __init__(self, facts: Facts, *, edges: Rate = 0.4, features: Rate = 0.1, chemistry: bool = False):
         super().__init__(facts)
-        self._edges, self._features = _share("edges", edges), _share("features", features)
+        self._edges, self._features = _bounds("edges", edges), _bounds("features", features)
         self._width = facts["features"]["width"]
-        if edges:
+        if self._edges[1]:
             self._refuse_molecules(chemistry, "drop", "drops edges")
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         if kind in STILL:
             return batch
         draws = per_graph(batch, draws)
-        edges, features = (p if kind == "global" else (1 + p) / 2 for p in (self._edges, self._features))
-        columns = ~draws.chance(features, self._width) if self._features else None
+        edges = _rates(draws.fork("edges"), self._edges, kind)
+        features = _rates(draws.fork("features"), self._features, kind)
+        columns = draws.uniform(self._width) >= features if self._features[1] else None
         batch = flat(batch, columns)
-        if not self._edges:
+        if not self._edges[1]:
             return batch
         owner = edge_owners(batch)
-        keep = draws.uniform_at(owner, places(owner, graphs_of(batch))) >= edges
+        keep = draws.uniform_at(owner, places(owner, graphs_of(batch))) >= edges[owner, 0]
         return {**batch, "edge_index": batch["edge_index"][:, keep]}
+
+
+def _rates(draws: Draws, bounds: tuple[float, float], kind: Kind) -> Tensor:
+    """[graphs, 1] of each view; local ones lose half of what is left as well."""
+    rate = draws.uniform(1) * (bounds[1] - bounds[0]) + bounds[0]
+    return rate if kind == "global" else (1 + rate) / 2
 
 
 class NodeDrop(GraphView):
