@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
-    from unlabeled.corruption import CorruptMask, MixMask, ShuffleMask
+    from unlabeled.corruption import CorruptMask, FuseMask, MixMask, ShuffleMask
     from unlabeled.masking import BlockMask, ContextTargets, RandomMask
 
     return {
@@ -26,6 +26,7 @@ def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
         "corrupt": CorruptMask,
         "shuffle": ShuffleMask,
         "mix": MixMask,
+        "fuse": FuseMask,
     }
 
 
@@ -43,6 +44,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.cca import CCASSG, EYCCA
     from unlabeled.terms.codes import DeepCluster, SwAV
     from unlabeled.terms.contrast import Contrast
+    from unlabeled.terms.fusion import Fusion
     from unlabeled.terms.gram import Gram
     from unlabeled.terms.infonce import InfoNCE
     from unlabeled.terms.koleo import KoLeo
@@ -83,6 +85,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "regress_tokens": RegressTokens,
         "token_ids": TokenIds,
         "moved": DetectMoved,
+        "fusion": Fusion,
         "mixture": Mixture,
         "capri": Capri,
         "transform": PredictTransform,

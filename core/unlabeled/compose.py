@@ -15,7 +15,7 @@ from unlabeled.methods import Method, Part, Views, Weights
 if TYPE_CHECKING:
     from unlabeled.plugins import Registry
 
-OF_MASKS = frozenset({"hidden", "moved", "mixed"})
+OF_MASKS = frozenset({"hidden", "moved", "mixed", "fused"})
 """What terms may need that a mask gives."""
 
 

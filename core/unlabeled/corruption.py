@@ -5,20 +5,24 @@ They act on token embeddings (`unlabeled.contract.Alteration`), so that one corr
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from unlabeled.collectives import gather_uneven
+from unlabeled.collectives import gather_uneven, world
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import (
     Hidden,
     Share,
+    box_distance,
     by_sample,
     check_share,
     lowest,
+    nearest,
+    of_tokens,
     others,
     per_sample,
     places,
@@ -116,6 +120,42 @@ class MixMask:
         other = partner[owner]
         source = order[first[other] + places(owner) % torch.bincount(owner.flatten())[other]]
         return Hidden(nothing, (nothing,), source, share, partner=partner, part=part)
+
+
+class FuseMask:
+    """Blocks of a sample show mixtures with another, each block by one of K steps (Volume Fusion, arXiv 2306.16925).
+
+    A block of step k shows (1 − k/K) of the own embeddings and k/K of the other's at the same places, step K the other
+    alone; overlapping blocks are each other's up to the middle between them. Where the other has the same content, or
+    no token, nothing is shown of it.
+
+    Args:
+        ratio: share of a sample's tokens that blocks would cover if none overlapped.
+        size: share that one of them covers.
+        steps: K.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"fused"})
+    alters: ClassVar[bool] = True
+
+    def __init__(self, ratio: float = 0.6, *, size: float = 0.1, steps: int = 4):
+        check_share("ratio", ratio, 1.0), check_share("size", size)
+        if steps < 1:
+            raise UserError(f"fuse.steps is at least 1, not {steps}")
+        self.boxes, self.size, self.steps = math.ceil(ratio / size), size, steps
+
+    def __call__(self, tokens: Tokens, draws: Draws) -> Hidden:
+        rows = rows_of(tokens, draws)
+        _, valid = per_sample(tokens)
+        far = box_distance(tokens, rows, 1.5, self.boxes)
+        each = (self.size * valid).round().long().clamp(min=1)
+        near, which = far.masked_fill(far > of_tokens(nearest(far, tokens, each), tokens), math.inf).min(0)
+        steps = of_tokens(rows.fork("steps").integers(1, self.steps + 1, self.boxes).T, tokens).expand(far.shape)
+        step = torch.where(tokens.valid & near.isfinite(), steps.gather(0, which[None])[0], 0)
+        partner = others(rows.fork("partner"), 1)[:, 0] if tokens.owner is None and len(rows) * world() > 1 else None
+        source, across = strangers(tokens, rows.fork("source"), step > 0, partner)
+        step = torch.where((_content(tokens, across)[source] != tokens.values).any(-1), step, 0)
+        return Hidden(torch.zeros_like(tokens.valid), (tokens.valid,), source, 1 - step / self.steps, across)
 
 
 def _local_others(draws: Draws) -> Tensor:

@@ -42,7 +42,8 @@ class Hidden:
 class Mask(Protocol):
     """Says which tokens are hidden or changed, and which are to be predicted.
 
-    `gives` says what terms may build on: "hidden" places to predict, "moved" content to detect, "mixed" samples.
+    `gives` says what terms may build on: "hidden" places to predict, "moved" content to detect, "mixed" samples,
+    "fused" shares of another sample's content.
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"hidden"})

@@ -302,6 +302,13 @@ METHODS: dict[str, Method] = {
         paper="2111.12062",
         summary="find both parts of a mixture of token embeddings",
     ),
+    "volume_fusion": Method(
+        views=Views(plain=1),
+        hide=use("fuse"),
+        terms=(use("fusion"),),
+        paper="2306.16925",
+        summary="say how much of another sample each token shows",
+    ),
     "shed": Method(
         views=Views(plain=1),
         hide=use("shuffle", ratio=0.15),

@@ -13,6 +13,7 @@ OF_MASKS = {
     "hidden": "predicts hidden tokens",
     "moved": "detects tokens that were changed",
     "mixed": "works on mixed samples",
+    "fused": "tells how much of another sample a token shows",
 }
 """What terms ask of a mask, by what it is for."""
 

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from test_masking import check, draws, tokens_of, uneven
-from unlabeled.contract import Alteration, Tokens
-from unlabeled.corruption import CorruptMask, MixMask, ShuffleMask
+from toy import CLOCK, ToyEncoder, compare
+from unlabeled.branches import Look, Passes
+from unlabeled.contract import Alteration, Encoded, Tokens
+from unlabeled.corruption import CorruptMask, FuseMask, MixMask, ShuffleMask
 from unlabeled.errors import UserError
-from unlabeled.masking import BlockMask, ContextTargets, Mask, RandomMask, others
+from unlabeled.masking import BlockMask, ContextTargets, Hidden, Mask, RandomMask, others
 from unlabeled.randomness import Draws, sample_keys
+from unlabeled.terms.fusion import Fusion
 
 
 def numbered(tokens: Tokens) -> Tokens:
@@ -246,7 +249,74 @@ def test_flat_samples_are_mixed_round_and_parts_of_one_whole_are_refused() -> No
         MixMask()(tokens, draws(12))
 
 
-@pytest.mark.parametrize("mask", [CorruptMask(0.5), ShuffleMask(0.5), MixMask(), RandomMask(0.5, swap=0.5)])
+@given(uneven(), st.integers(1, 5), st.booleans(), st.integers(0, 9))
+def test_fused_blocks_show_the_same_places_of_one_other_sample_by_steps(
+    tokens: Tokens, steps: int, flat: bool, seed: int
+) -> None:
+    tokens = numbered(tokens)
+    B, N = tokens.valid.shape
+    if flat:
+        if not tokens.valid.any(1).all():
+            return
+        tokens = flattened(tokens)
+    out = FuseMask(0.6, size=0.2, steps=steps)(tokens, draws(B, seed))
+    own = torch.arange(tokens.valid.numel()).view_as(tokens.valid)
+    assert not out.hidden.any()
+    assert torch.equal(out.targets[0], tokens.valid)
+    level = (1 - out.share) * steps
+    torch.testing.assert_close(level, level.round(), rtol=0, atol=1e-5)
+    shown = level.round() > 0
+    assert torch.equal(shown, out.source != own), "values differ, so what is shown is what comes from elsewhere"
+    assert tokens.valid.flatten()[out.source][shown].all()
+    assert not (shown & ~tokens.valid).any()
+    if not flat and B > 1:
+        assert (out.source % N == own % N).all()
+        assert all(len((out.source[b] // N)[shown[b]].unique()) <= 1 for b in range(B))
+
+
+def test_fused_blocks_are_spans_of_one_step_each_and_all_steps_occur() -> None:
+    tokens = numbered(tokens_of(torch.ones(200, 40, dtype=torch.bool)))
+    tokens = replace(tokens, coords=torch.linspace(0, 1, 40)[None, :, None].expand(200, 40, 1))
+    out = FuseMask(0.3, size=0.1, steps=4)(tokens, draws(200))
+    level = ((1 - out.share) * 4).round().long()
+    assert set(level.unique().tolist()) == {0, 1, 2, 3, 4}
+    assert 0.2 < (level > 0).float().mean() < 0.3
+    changes = (level[:, 1:] != level[:, :-1]).sum(1)
+    assert changes.max() <= 6, "three blocks have six ends"
+    same = tokens_of(torch.ones(4, 6, dtype=torch.bool))  # all values are zero
+    assert (FuseMask(0.5)(same, draws(4)).share == 1).all()
+
+
+def test_one_step_is_an_exchange_and_steps_below_one_are_refused() -> None:
+    tokens = numbered(tokens_of(torch.ones(9, 20, dtype=torch.bool)))
+    assert set(FuseMask(0.5, steps=1)(tokens, draws(9)).share.unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(UserError, match="at least 1"):
+        FuseMask(0.5, steps=0)
+    with pytest.raises(UserError, match="at least 1"):
+        Fusion(ToyEncoder(), steps=0)
+
+
+def test_fusion_equals_the_naive_loss_and_its_gradients() -> None:
+    tokens = tokens_of(torch.arange(5) < torch.tensor([5, 3])[:, None])
+    share = torch.randint(0, 3, (2, 5)) / 2
+
+    def seen(latent: torch.Tensor) -> Passes:
+        hidden = Hidden(torch.zeros(2, 5, dtype=torch.bool), (tokens.valid,), torch.zeros(2, 5).long(), share)
+        look = Look(1, tokens, Encoded(latent, latent.mean(1)), hidden)
+        return Passes("shared", {"plain": [look]}, {"plain": look}, CLOCK)
+
+    def naive(term: Fusion, x: list[torch.Tensor]) -> torch.Tensor:
+        errors = []
+        for b, n in tokens.valid.nonzero().tolist():
+            logits = term.classifier.weight @ x[0][b, n] + term.classifier.bias
+            step = round(float(1 - share[b, n]) * 2)
+            errors.append(logits.exp().sum().log() - logits[step])
+        return torch.stack(errors).mean()
+
+    compare(Fusion(ToyEncoder(), steps=2), [torch.randn(2, 5, 16)], lambda term, x: term(seen(x[0]))["loss"], naive)
+
+
+@pytest.mark.parametrize("mask", [CorruptMask(0.5), ShuffleMask(0.5), MixMask(), FuseMask(), RandomMask(0.5, swap=0.5)])
 def test_the_same_draws_make_the_same_corruption(mask: Mask) -> None:
     tokens = numbered(tokens_of(torch.ones(4, 8, dtype=torch.bool)))
     one, two, other = (mask(tokens, draws(4, seed)) for seed in (0, 0, 1))

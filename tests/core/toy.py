@@ -60,6 +60,7 @@ SMALL: dict[str, dict[str, object]] = {
     "sie": {"sie.hidden": 16, "sie.out": 8},
     "vime": {},
     "emix": {"mixture.out": 16},
+    "volume_fusion": {},
     "shed": {},
     "capri": {},
     "tjepa": {"latent.depth": 1},

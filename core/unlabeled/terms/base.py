@@ -40,9 +40,9 @@ class Term(nn.Module):
     """A loss, its heads and its state. `Term(encoder, **options)`; the mean over ranks of `loss` is the loss.
 
     `needs` says what the term asks of an encoder and a method, so that what cannot work is refused by name before
-    the first step: "instances", "tokens", "embed" (a mixing point) of the encoder; "hidden", "moved", "mixed" of the
-    mask; "views" (two or more), "transforms", "labels"; "teacher". State that moves (centres, queues) is a buffer and
-    moves in `after_step`: once an optimiser step, not once a micro-batch.
+    the first step: "instances", "tokens", "embed" (a mixing point) of the encoder; "hidden", "moved", "mixed", "fused"
+    of the mask; "views" (two or more), "transforms", "labels"; "teacher". State that moves (centres, queues) is a
+    buffer and moves in `after_step`: once an optimiser step, not once a micro-batch.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
