@@ -10,6 +10,7 @@ from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from unlabeled.contract import Encoder, Reader, View
+    from unlabeled.methods import Method
 
 
 @hookimpl
@@ -33,6 +34,13 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
     from unlabeled_medical.swin import SwinUNETR
 
     return {"vit": ViT, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
+
+
+@hookimpl
+def unlabeled_methods() -> Mapping[str, Method]:
+    from unlabeled_medical.methods import METHODS
+
+    return METHODS
 
 
 @hookimpl
