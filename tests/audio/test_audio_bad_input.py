@@ -87,7 +87,7 @@ def test_samples_that_are_no_number(beside: Callable[[], AudioReader], save: Sav
 
 def test_a_codec_without_decoder_is_named_with_the_way_out(beside: Callable[[], AudioReader], tmp_path: Path) -> None:
     (tmp_path / "bad.m4a").write_bytes(b"\x00\x00\x00\x20ftypM4A ")
-    refused(beside(), r"no decoder for .m4a; convert it: ffmpeg -i bad.m4a bad.flac")
+    refused(beside(), r"no decoder for .m4a; `pip install torchcodec` .*, or convert it: ffmpeg -i bad.m4a bad.flac")
 
 
 def test_a_channel_that_is_not_there(save: Save) -> None:

@@ -1,12 +1,13 @@
-"""Audio files as samples in −1 … 1, by soundfile; what cannot be decoded is said in a sentence."""
+"""Audio files as samples in −1 … 1, by soundfile, else TorchCodec; what cannot be decoded is said in a sentence."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.errors import BrokenItem
+from unlabeled_audio import torchcodec
 from unlabeled_audio.shards import located, members, opened
 from unlabeled_audio.sources import ENCODED
 
 if TYPE_CHECKING:
     from torchaudio.transforms import Resample
 
+T = TypeVar("T")
 MISSING = 0.9  # a file that gives less than this share of what its header promises is truncated; mp3 headers estimate
 
 
@@ -46,7 +49,12 @@ def probe(path: str) -> Info:
     except BrokenItem:
         raise
     except Exception as error:  # soundfile has an error type of its own, and wraps others
-        raise BrokenItem(_cause(path, error)) from None
+        other = _instead(path, torchcodec.header)
+        if other is None:
+            raise BrokenItem(_cause(path, error)) from None
+        if other[0] < 1 or other[1] < 1:
+            raise BrokenItem("it has a header and no sound") from None
+        return Info(*other)
     if info.samplerate < 1:
         raise BrokenItem(f"its header says {info.samplerate} samples a second")
     if info.frames < 1:
@@ -68,6 +76,16 @@ def _promised(log: str) -> int:
     return int(claim) // int(align) if align.isdigit() and int(align) else 0
 
 
+def _instead(path: str, ask: Callable[..., T], *args: int) -> T | None:
+    """What TorchCodec says of a file that soundfile has no decoder for; None where it is not there or fails too."""
+    if Path(path).suffix.lower() not in ENCODED:
+        return None
+    try:
+        return ask(opened(path), *args)
+    except Exception:  # it has no error type of its own
+        return None
+
+
 def _cause(path: str, error: Exception) -> str:
     inside = located(path)
     if inside is None and not os.path.exists(path):
@@ -76,7 +94,10 @@ def _cause(path: str, error: Exception) -> str:
         return "the file is empty"
     if Path(path).suffix.lower() in ENCODED:
         suffix = Path(path).suffix.lower()
-        return f"soundfile has no decoder for {suffix}; convert it: ffmpeg -i {Path(path).name} {Path(path).stem}.flac"
+        return (
+            f"soundfile has no decoder for {suffix}; `pip install torchcodec` where there is FFmpeg, or convert it: "
+            f"ffmpeg -i {Path(path).name} {Path(path).stem}.flac"
+        )
     text = str(getattr(error, "error_string", error))
     return f"it cannot be decoded: {' '.join(text.split()).rstrip('.')}"
 
@@ -90,15 +111,19 @@ def decode(path: str, start: int, count: int, channel: int | None) -> NDArray[np
     """
     import soundfile as sf
 
+    wave: NDArray[np.float32]
     try:
         with sf.SoundFile(opened(path)) as file:
             if start:
                 file.seek(start)
-            wave: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
+            wave = file.read(count, dtype="float32", always_2d=True)
     except BrokenItem:
         raise
     except Exception as error:  # soundfile has an error type of its own, and wraps others
-        raise BrokenItem(_cause(path, error)) from None
+        other = _instead(path, torchcodec.read, start, count)
+        if other is None:
+            raise BrokenItem(_cause(path, error)) from None
+        wave = other
     if len(wave) < MISSING * count:
         raise BrokenItem(f"it is truncated: {len(wave)} of {count} frames can be decoded")
     if channel is not None and channel >= wave.shape[1]:
