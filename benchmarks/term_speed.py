@@ -39,7 +39,7 @@ from unlabeled.terms.sigreg import directions, sigreg
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MOST = 8e9  # bytes: larger comparisons are left out, and said
-LONG = {"cpu": 3e11, "cuda": 1e15}  # operations of one step; likewise
+LONG = {"cpu": 5e11, "cuda": 1e15}  # operations of one step; likewise
 
 
 @dataclass(frozen=True)

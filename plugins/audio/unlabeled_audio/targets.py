@@ -62,8 +62,9 @@ class ConstantQ(nn.Module):
     """Log powers in bands of equal ratio around each token, as notes are: a constant-Q transform (MERT, 2306.00107).
 
     Of a wave it is the transform itself: low notes take windows of up to 17 periods, so that neighbours' samples take
-    part, and silence beyond the clip; bands that the rate does not reach are not there. Of log-mels, which do not tell
-    low notes apart, it is read between the mel bands, over the token's frames; tokens of one time have the same.
+    part, and silence beyond the clip; bands that the rate does not reach are not there. Powers are those that frames
+    of the log-mels would have, and standardised alike. Of log-mels, which do not tell low notes apart, it is read
+    between the mel bands, over the token's frames; tokens of one time have the same.
 
     Args:
         encoder: of waves or log-mels.
@@ -78,13 +79,13 @@ class ConstantQ(nn.Module):
             raise UserError(f"target 'cqt' is made for encoders of sound, not {type(encoder).__name__}")
         if bands < 1 or octave < 1 or low <= 0:
             raise UserError(f"cqt needs bands, an octave and a low above 0, not {bands}, {octave} and {low}")
-        rate = encoder.rate if isinstance(encoder, Wav2Vec2) else encoder.mel.rate
+        rate = encoder.mel.rate
         hertz = low * 2 ** (torch.arange(bands, dtype=torch.float64) / octave)
         hertz = hertz[hertz < 0.45 * rate]
         if not len(hertz):
             raise UserError(f"cqt.low of {low:g} Hz is more than a rate of {rate} Hz holds")
         self.width, self.rows, self.unpatched = len(hertz), encoder.rows, encoder.unpatched
-        self.of_wave = isinstance(encoder, Wav2Vec2)
+        self.of_wave, self.mel = isinstance(encoder, Wav2Vec2), encoder.mel
         made = _waves(hertz, rate, octave) if isinstance(encoder, Wav2Vec2) else _between(hertz, encoder.mel)
         self.register_buffer("kernel", made.float(), persistent=False)  # [W, 2 × bands] or [F, bands]
 
@@ -101,7 +102,8 @@ class ConstantQ(nn.Module):
         around = nn.functional.pad(wave.float(), (size // 2 - FIELD // 2, size // 2 + FIELD // 2))
         frames = around.unfold(1, size, STRIDE)[:, : tokens.valid.shape[1]]
         parts = torch.stack([some @ self.kernel for some in frames])  # a clip at a time: windows are long
-        out = (parts.unflatten(-1, (2, -1)).square().sum(-2) + FLOOR).log()
+        power = parts.unflatten(-1, (2, -1)).square().sum(-2) * (self.mel.window / 2) ** 2
+        out = ((power + FLOOR).log() - self.mel.mean) / self.mel.std
         return out
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unlabeled.contract import Alteration, Batch, Encoded, Encoder, Facts, LibraryModel, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import is_exporting, mean_of
-from unlabeled_audio.features import FLOOR
+from unlabeled_audio.features import FLOOR, Mel
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel and stride of the papers' seven
 FIELD, STRIDE = 400, 320  # samples that one frame is made of, and from one to the next: 25 and 20 ms at 16 kHz
@@ -71,7 +71,7 @@ class Wav2Vec2(Encoder):
                 "positions at least 1"
             )
         self.width = self.embed_width = width
-        self.depth, self.rate = depth, int(facts["mel"]["rate"])
+        self.depth, self.mel = depth, Mel.of(facts)
         self._arguments: dict[str, Any] = {
             "extractor_mode": "layer_norm",
             "extractor_conv_layer_config": [(channels, kernel, stride) for kernel, stride in CONVOLUTIONS],
@@ -112,7 +112,7 @@ class Wav2Vec2(Encoder):
         """Log-mels of three frames in each token, for targets: [B, N, 400] -> [B, N, F, 3]."""
         frames = values.unfold(2, FIELD // 2, FIELD // 4)
         power = torch.fft.rfft(frames * torch.hann_window(FIELD // 2, device=values.device), 256).abs().square()
-        filters = _filters(self.bands, self.rate, values.device)
+        filters = _filters(self.bands, self.mel.rate, values.device)
         out: Tensor = (power @ filters + FLOOR).log().transpose(2, 3)
         return out
 
