@@ -235,7 +235,7 @@ def page(found: dict[str, Any], path: Path) -> None:
         "The last but one column is k-NN on the two splits. The encoders are pre-trained without labels on the 2,700\n"
         "clips, so in the second split they have heard the speaker that the probe has not. Budgets are small, for two\n"
         "slow cores; no setting was chosen by labels. Methods of instances train the small net, those of tokens a\n"
-        f"transformer of frames. `--methods all` runs every other method too, but for {left}.\n\n"
+        f"transformer of frames. `--methods all` runs every other method too, but for\n{left}.\n\n"
         f"{markdown(lines)}\n"
         "Processor seconds are of the whole command, reading and saving included "
         f"({os.cpu_count()} processors, {platform.machine()}, no GPU, torch {torch.__version__}).\n\n"
@@ -244,7 +244,8 @@ def page(found: dict[str, Any], path: Path) -> None:
         + f"\nunlabeled audio evaluate {job.folder} '{training('recordings')}' \\\n"
         f"  --test 'recordings/{TEST}' --label '{LABEL}'\n"
         f"unlabeled audio evaluate {job.folder} recordings --label '{LABEL}' --groups '{SPEAKER}'\n```\n\n"
-        "All of it: `python benchmarks/audio_fsdd.py ../shared/data/audio/fsdd/recordings`.\n"
+        "A row of it: `python benchmarks/audio_fsdd.py ../shared/data/audio/fsdd/recordings --methods "
+        f"{best['method']} --epochs {best['epochs']} --seeds 1`.\n"
     )
     path.write_text(text)
     print(text)
