@@ -71,6 +71,8 @@ class Quantised(Term):
             raise UserError(f"quantised.gumbel is two temperatures above 0, not {gumbel}")
         self.temperature, self.distractors, self.diversity, self.gumbel = temperature, distractors, diversity, gumbel
         self.choose = nn.Linear(encoder.embed_width, books * codes)
+        nn.init.normal_(self.choose.weight)  # as the authors': what is chosen depends on content, not on noise alone
+        nn.init.zeros_(self.choose.bias)
         self.entries = nn.Parameter(torch.rand(books, codes, code_width // books))
         self.projector = nn.Linear(code_width, out)
         self.predictor = hidden_reader(encoder, out, width, depth)
