@@ -8,12 +8,10 @@ Writes docs/results/graph_nci1.md. Runs already finished in --runs are not train
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from running import train
 
 from unlabeled.cli.tables import markdown
 from unlabeled_graph.evaluation import graph_classification
@@ -32,15 +30,10 @@ def main() -> None:
     parser.add_argument("--out", default="docs/results/graph_nci1.md")
     flags = parser.parse_args()
     settings = f"--method graphmae --encoder gin --epochs {flags.epochs} {PAPER}"
-    runs = []
-    for seed in range(flags.seeds):
-        run = Path(flags.runs) / str(seed)
-        runs.append(run)
-        if not (run / "done").exists():
-            line = f"graph pretrain {flags.data} {settings} --seed {seed} --out {run}"
-            alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, "-m", "unlabeled.cli.main", *line.split()], env=alone, check=True)
-            (run / "done").touch()
+    runs = [Path(flags.runs) / str(seed) for seed in range(flags.seeds)]
+    for seed, run in enumerate(runs):
+        line = f"unlabeled graph pretrain {flags.data} {settings} --seed {seed} --out {run}"
+        train(line.split(), run)
     scores = graph_classification(runs, flags.data, seeds=flags.seeds)
     lines = [
         {

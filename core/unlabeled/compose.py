@@ -15,8 +15,13 @@ from unlabeled.methods import Method, Part, Views, Weights
 if TYPE_CHECKING:
     from unlabeled.plugins import Registry
 
-OF_MASKS = frozenset({"hidden", "moved", "mixed", "fused"})
-"""What terms may need that a mask gives."""
+OF_MASKS = {
+    "hidden": "predicts hidden tokens",
+    "moved": "detects tokens that were changed",
+    "mixed": "works on mixed samples",
+    "fused": "tells how much of another sample a token shows",
+}
+"""What terms may need that a mask gives, by what it is for."""
 
 
 def value_of(text: str) -> Any:
@@ -110,8 +115,8 @@ def composed(base: Method, given: Mapping[str, Any], added: tuple[Part, ...], re
     changes = {name: read(given[name]) for name, read in CHOICES.items() if given.get(name) is not None}
     method = replace(base, terms=base.terms + added, **changes)
     needs, before = term_needs(method.terms, registry), term_needs(base.terms, registry)
-    if method.hide is None and needs & OF_MASKS:
-        fitting = [name for name, mask in registry.masks.items() if needs & OF_MASKS <= gives(mask)]
+    if method.hide is None and needs & OF_MASKS.keys():
+        fitting = [name for name, mask in registry.masks.items() if needs & OF_MASKS.keys() <= gives(mask)]
         method = replace(method, hide=Part(fitting[0]) if fitting else None)
     if "views" not in changes:
         method = replace(method, views=_views(method, needs))

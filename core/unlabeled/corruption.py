@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unlabeled.collectives import gather_uneven, world
+from unlabeled.collectives import gather_uneven
 from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.masking import (
@@ -23,6 +23,7 @@ from unlabeled.masking import (
     lowest,
     nearest,
     of_tokens,
+    one_other,
     others,
     per_sample,
     places,
@@ -152,8 +153,7 @@ class FuseMask:
         near, which = far.masked_fill(far > of_tokens(nearest(far, tokens, each), tokens), math.inf).min(0)
         steps = of_tokens(rows.fork("steps").integers(1, self.steps + 1, self.boxes).T, tokens).expand(far.shape)
         step = torch.where(tokens.valid & near.isfinite(), steps.gather(0, which[None])[0], 0)
-        partner = others(rows.fork("partner"), 1)[:, 0] if tokens.owner is None and len(rows) * world() > 1 else None
-        source, across = strangers(tokens, rows.fork("source"), step > 0, partner)
+        source, across = strangers(tokens, rows.fork("source"), step > 0, one_other(tokens, rows))
         step = torch.where((_content(tokens, across)[source] != tokens.values).any(-1), step, 0)
         return Hidden(torch.zeros_like(tokens.valid), (tokens.valid,), source, 1 - step / self.steps, across)
 

@@ -175,8 +175,7 @@ class _Chosen:
         return Hidden(chosen & ~swapped & ~kept, (chosen,), source, across=across)
 
     def _swap(self, tokens: Tokens, rows: Draws, swapped: Tensor) -> tuple[Tensor, bool]:
-        one = self.together and tokens.owner is None and len(rows) * world() > 1
-        return strangers(tokens, rows, swapped, others(rows.fork("partner"), 1)[:, 0] if one else None)
+        return strangers(tokens, rows, swapped, one_other(tokens, rows) if self.together else None)
 
 
 class RandomMask(_Chosen):
@@ -359,6 +358,12 @@ def others(draws: Draws, *shape: int) -> Tensor:
     G = len(order)
     far = draws.integers(1, max(G, 2), *shape)
     return order[(place.view(-1, *[1] * len(shape)) + far) % G]
+
+
+def one_other(tokens: Tokens, rows: Draws) -> Tensor | None:
+    """[B] int64: another row of the global batch for each; None where there is none, or where storage is flat."""
+    there = tokens.owner is None and len(rows) * world() > 1
+    return others(rows.fork("partner"), 1)[:, 0] if there else None
 
 
 def strangers(tokens: Tokens, rows: Draws, where: Tensor, partner: Tensor | None = None) -> tuple[Tensor, bool]:

@@ -101,24 +101,26 @@ class Draws:
     def bits(self, *shape: int) -> Tensor:
         """[B, *shape] int64 of uniform bits."""
         count = math.prod(shape)
-        if self._one is not None and count <= FEW:
-            return torch.tensor([_signed(bits) for bits in self._few(count)], dtype=torch.int64).view(1, *shape)
+        few = self._few(count)
+        if few is not None:
+            return torch.tensor([_signed(bits) for bits in few], dtype=torch.int64).view(1, *shape)
         self._calls += 1
         place = torch.arange(count, device=self.keys.device) + (self._calls << 40)
         return _mix(self.keys[:, None] ^ _mix(place * _GOLDEN)[None]).view(len(self.keys), *shape)
 
-    def _few(self, count: int) -> list[int]:
-        """What `bits` holds, of one sample."""
-        assert self._one is not None
+    def _few(self, count: int) -> list[int] | None:
+        """What `bits` holds, where it is a few numbers of one sample; else None, and nothing is drawn."""
+        if self._one is None or count > FEW:
+            return None
         self._calls += 1
         first = self._calls << 40
         return [_mix_one(self._one ^ _mix_one((place + first) * _GOLDEN)) for place in range(count)]
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """[B, *shape] float32 in [0, 1), or in [low, high], where float32 may round up to high."""
-        count = math.prod(shape)
-        if self._one is not None and count <= FEW:
-            unit = torch.tensor([(bits >> 40) * 2.0**-24 for bits in self._few(count)]).view(1, *shape)
+        few = self._few(math.prod(shape))
+        if few is not None:
+            unit = torch.tensor([(bits >> 40) * 2.0**-24 for bits in few]).view(1, *shape)
         else:
             unit = _shift(self.bits(*shape), 40).float() * 2.0**-24
         return unit * (high - low) + low if (low, high) != (0.0, 1.0) else unit

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from unlabeled.compose import gives, term_needs
+from unlabeled.compose import OF_MASKS, gives, term_needs
 from unlabeled.contract import Encoder, Reader, View
 from unlabeled.errors import UserError, choose, nearest
 from unlabeled.methods import Method
 from unlabeled.plugins import Registry
 
 BRANCHES = ("shared", "stop_gradient", "ema")
-OF_MASKS = {
-    "hidden": "predicts hidden tokens",
-    "moved": "detects tokens that were changed",
-    "mixed": "works on mixed samples",
-    "fused": "tells how much of another sample a token shows",
-}
-"""What terms ask of a mask, by what it is for."""
 
 
 def refuse(encoder: Encoder, method: Method, registry: Registry, names: tuple[str, str] = ("", "")) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -199,15 +199,20 @@ def distillation(student: list[Tensor], teacher: list[Tensor], temperature: floa
         teacher: probabilities [M, K] a global view; view i of both is the same view. They get no gradient.
         temperature: τ of the student.
     """
-    others = [[p for j, p in enumerate(teacher) if i != j] for i in range(len(student))]
-    total = sum(_cross_entropy(q, p, temperature) for q, p in zip(student, others, strict=True) if p)
-    assert isinstance(total, Tensor)
-    return total / sum(map(len, others))
+    losses, pairs = [], 0
+    goal = teacher[0]
+    for number, view in enumerate(student):
+        others = teacher[:number] + teacher[number + 1 :]
+        if others:
+            if number <= len(teacher):  # views that are none of the teacher's have one goal
+                goal = reduce(torch.add, others)
+            losses.append(_cross_entropy(view, goal, temperature))
+            pairs += len(others)
+    return torch.stack(losses).sum() / pairs
 
 
-def _cross_entropy(logits: Tensor, goals: list[Tensor], temperature: float) -> Tensor:
-    """[] −Σ p log softmax(logits/τ), mean over rows, summed over goals: their sum is one goal of a larger mass."""
-    goal = goals[0] if len(goals) == 1 else torch.stack(goals).sum(0)
+def _cross_entropy(logits: Tensor, goal: Tensor, temperature: float) -> Tensor:
+    """[] −Σ p log softmax(logits/τ), mean over rows; a sum of goals is one goal of a larger mass."""
     wanted = torch.is_grad_enabled() and logits.requires_grad
     loss: Tensor = _CrossEntropy.apply(logits, goal, temperature, wanted)  # type: ignore[no-untyped-call]
     return loss

@@ -98,14 +98,14 @@ class TokenIds(Term):
 
     def forward(self, passes: Passes) -> dict[str, Tensor]:
         losses, right = [], []
-        unit_codes = unit(self.code.float())
+        unit_codes, counts = unit(self.code.float()), self.count.tolist()
         for look, _ in passes.masked():
             assert look.hidden is not None
             ids = self.ids(look.tokens)
             for wanted in look.hidden.targets:
                 guess = read_hidden("token_ids", self.predictor, look, wanted)
                 guess = unit(guess.float().unflatten(-1, (len(self.code), -1)))  # [B, N, books, out]
-                for book, count in enumerate(self.count.tolist()):
+                for book, count in enumerate(counts):
                     logits = guess[:, :, book] @ unit_codes[book, :count].T / self.temperature
                     goal = ids[..., book]
                     error = F.cross_entropy(logits.flatten(0, 1), goal.flatten(), reduction="none").view_as(goal)

@@ -82,7 +82,7 @@ def _instead(path: str, ask: Callable[..., T], *args: int) -> T | None:
         return None
     try:
         return ask(opened(path), *args)
-    except Exception:  # it has no error type of its own
+    except (ImportError, RuntimeError, OSError):  # absent, without FFmpeg, or no decoder there either
         return None
 
 

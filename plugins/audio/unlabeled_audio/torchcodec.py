@@ -13,12 +13,11 @@ def _decoder(file: str | io.BufferedReader) -> Any:
     """TorchCodec's decoder of a file.
 
     Raises:
-        ImportError: TorchCodec is not installed, or finds no FFmpeg.
+        ImportError: TorchCodec is not installed.
+        RuntimeError, OSError: it finds no FFmpeg, or FFmpeg cannot decode the file.
     """
-    try:
-        from torchcodec.decoders import AudioDecoder
-    except (RuntimeError, OSError) as error:  # what it raises where FFmpeg's libraries are absent or too new
-        raise ImportError(str(error)) from None
+    from torchcodec.decoders import AudioDecoder
+
     return AudioDecoder(file)
 
 
