@@ -274,7 +274,10 @@ class View:
         return sample
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
-        """A whole batch at once, on the device; row i may depend on row i and draws alone."""
+        """A whole batch at once, on the device; row i may depend on row i and draws alone.
+
+        What a whole batch is to share, on however many ranks it lies, is drawn from `draws.shared()`.
+        """
         return batch
 
     def transform(self, batch: Batch, which: Tensor) -> Batch:

@@ -64,10 +64,16 @@ class Draws:
     """Random numbers for a batch of samples: row i of every draw depends on `keys[i]` and the draw's number.
 
     One sample's few numbers, which views ask for in workers, are made without tensors, and are the same.
+
+    Args:
+        keys: [B] int64.
+        step: [B] int64, keys that the samples of a step and a view have in common, on every rank; none: there is no
+            step.
     """
 
-    def __init__(self, keys: Tensor):
-        self.keys = keys  # [B] int64
+    def __init__(self, keys: Tensor, step: Tensor | None = None):
+        self.keys = keys
+        self._step = step
         self._calls = 0
 
     @cached_property
@@ -79,15 +85,20 @@ class Draws:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def shared(self) -> Draws:
+        """A stream whose rows are alike: what is drawn once for all samples of a step, another for each of its views."""
+        return Draws(torch.zeros_like(self.keys) if self._step is None else self._step)
+
     def fork(self, label: int | str) -> Draws:
         """An independent stream for a named purpose; forking does not advance this one."""
+        step = None if self._step is None else Draws(self._step).fork(label).keys
         if self._one is not None:
-            return Draws(torch.tensor([_signed(_mix_one(self._one ^ _mix_one(_label(label) + _GOLDEN)))]))
-        return Draws(_mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device))))
+            return Draws(torch.tensor([_signed(_mix_one(self._one ^ _mix_one(_label(label) + _GOLDEN)))]), step)
+        return Draws(_mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device))), step)
 
     def rows(self, select: slice | Tensor) -> Draws:
         """The same stream for some of the samples."""
-        part = Draws(self.keys[select])
+        part = Draws(self.keys[select], None if self._step is None else self._step[select])
         part._calls = self._calls
         return part
 

@@ -186,3 +186,16 @@ def test_generator() -> None:
     assert torch.equal(values(0), values(0))
     for other in (values(1), values(0, calls=1)):
         assert abs(correlation(values(0), other)) < 5
+
+
+def test_what_is_shared_is_one_stream_for_a_step_and_follows_forks_and_rows() -> None:
+    step = torch.tensor([3]).expand(64)
+    mine = Draws(sample_keys(0, 0, torch.arange(64)), step).fork("batch")
+    other = Draws(sample_keys(0, 1, torch.arange(64, 128)), step).fork("batch")
+    x = mine.shared().uniform(4)
+    assert (x == x[:1]).all()
+    assert (x == other.shared().uniform(4)).all()
+    assert (x[:3] == mine.rows(torch.tensor([9, 2, 5])).shared().uniform(4)).all()
+    assert (x[0] != mine.fork("again").shared().uniform(4)[0]).all()
+    assert (x[0] != Draws(mine.keys, step + 1).fork("batch").shared().uniform(4)[0]).all()
+    assert (mine.uniform(4) == Draws(sample_keys(0, 0, torch.arange(64))).fork("batch").uniform(4)).all()

@@ -26,6 +26,7 @@ FACTS: dict[str, Any] = {
     "high": [2.0, 1.0, 2000.0],
     "chip": 64,
     "side": 40,
+    "styles": [],
 }
 
 

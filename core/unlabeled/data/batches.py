@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +52,7 @@ class Step:
     samples: Tensor  # int64 [B], numbers of those that were read
     broken: Sequence[Broken] = ()
     transforms: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], where the method asks for them
+    shared: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], keys of the step and the view alone
 
     def to(self, device: torch.device) -> Step:
         """On a device; copies from pinned memory do not wait."""
@@ -61,12 +62,20 @@ class Step:
 
         views = {kind: moved(batch) for kind, batch in self.views.items()}
         samples = self.samples.to(device, non_blocking=True)
-        return Step(views, moved(self.keys), samples, self.broken, moved(self.transforms))
+        return replace(
+            self,
+            views=views,
+            keys=moved(self.keys),
+            samples=samples,
+            transforms=moved(self.transforms),
+            shared=moved(self.shared),
+        )
 
     def pin_memory(self) -> Step:
         views = {kind: {name: x.pin_memory() for name, x in batch.items()} for kind, batch in self.views.items()}
         keys = {kind: keys.pin_memory() for kind, keys in self.keys.items()}
-        return Step(views, keys, self.samples.pin_memory(), self.broken, self.transforms)
+        shared = {kind: keys.pin_memory() for kind, keys in self.shared.items()}
+        return replace(self, views=views, keys=keys, samples=self.samples.pin_memory(), shared=shared)
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,9 @@ class Batches(Portable, Dataset[Step]):
         epoch, indices = self.order.share(micro)
         keys = sample_keys(self.order.seed, epoch, indices)
         step = read_views(self.reader, self.view, self.kinds, indices, keys, self.order.samples, self.registry)
+        once = sample_keys(self.order.seed, micro // self.order.accumulate, torch.tensor([-1]))  # of no sample
+        alike = once.expand(len(step.samples))
+        step.shared = {kind: view_keys(alike, kind, count) for kind, count in self.kinds.items()}
         return step if self.on_device else finish(step, self.view, self.transform)
 
 
@@ -185,13 +197,16 @@ def read_views(
 
 def finish(step: Step, view: View, transform: bool = False) -> Step:
     """The batch stage of the views, and a random one of the view's known transforms on top of it."""
-    views = {kind: view.batch(batch, kind, Draws(step.keys[kind]).fork("batch")) for kind, batch in step.views.items()}
+    views = {
+        kind: view.batch(batch, kind, Draws(step.keys[kind], step.shared.get(kind)).fork("batch"))
+        for kind, batch in step.views.items()
+    }
     which: dict[Kind, Tensor] = {}
     if transform:
         draws = {kind: Draws(keys).fork("transform") for kind, keys in step.keys.items()}
         which = {kind: chance.integers(0, view.transforms, 1)[:, 0] for kind, chance in draws.items()}
         views = {kind: view.transform(batch, which[kind]) for kind, batch in views.items()}
-    return Step(views, step.keys, step.samples, step.broken, which)
+    return replace(step, views=views, transforms=which)
 
 
 def try_batch(reader: Reader, indices: Tensor) -> Batch | None:

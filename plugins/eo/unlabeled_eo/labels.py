@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from unlabeled.data.names import fields_of, label_values, parse_names
 from unlabeled.errors import UserError, nearest
-from unlabeled_eo.sources import Scene
+from unlabeled_eo import torchgeo
+from unlabeled_eo.sources import MANY, Scene
 
-MANY = "|"  # between the labels of a scene that has several
 PRODUCT = re.compile(r"S[12][A-D]_\w{6,}")  # Sentinel-1 and -2
 
 
 def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> NDArray[Any]:
     """A label per scene; "" where it has none.
 
-    folder: of the file. scene: the product, or the folder, for groups that must not be split. SUFFIX.json:KEY: what a
+    folder: of the file. label: of TorchGeo's items. scene: the product, or the folder, for groups that must not be split. SUFFIX.json:KEY: what a
     file whose name ends so says beside the scene, several with | between. Else a manifest's column, a field of the
     pattern, or the field of a pattern that `spec` itself is.
 
@@ -32,6 +32,8 @@ def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> 
     files = [one.files[0].path for one in scenes]
     if ".json:" in spec:
         return np.array(_beside(files, *spec.split(":", 1)), dtype=np.str_)
+    if spec == "label" and all(file.startswith(torchgeo.PREFIX) for file in files):
+        return label_values(torchgeo.labels(files))
     table: dict[str, Sequence[str]] = {
         name: [one.columns.get(name, "") for one in scenes] for one in scenes[:1] for name in one.columns
     }

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unlabeled.errors import BrokenItem, one_line
+from unlabeled_eo import torchgeo
 
 OPEN = 64  # files that a process keeps open
 CACHE = 64  # MB of decoded tiles that GDAL keeps, in place of a twentieth of the memory
@@ -73,6 +74,9 @@ def probe(path: str) -> Header:
     """
     if path.endswith(".npy"):
         return _probe_npy(path)
+    if path.startswith(torchgeo.PREFIX):
+        bands, rows, columns = torchgeo.shape(path.rpartition("#")[0])
+        return Header(columns, rows, bands, "float32")
     from rasterio.enums import MaskFlags
     from rasterio.errors import RasterioError
 
@@ -189,6 +193,8 @@ def read(path: str, header: Header, bands: tuple[int, ...], grid: Grid, window: 
     """
     if path.endswith(".npy"):
         return _read_npy(path, header, bands, grid, window)
+    if path.startswith(torchgeo.PREFIX):
+        return _with_mask(torchgeo.read(path, bands, window), None)
     from rasterio.errors import RasterioError
 
     try:

@@ -17,6 +17,7 @@ MANIFESTS = (".csv", ".tsv", ".parquet", ".geoparquet")
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "scene", "location")
 BAND = r"(?P<band>VV|VH|HV|HH|B\d{1,2}A?|B8A)"
 ONE_BAND = re.compile(rf"(?P<scene>.+?)[_.-]{BAND}(?:_\d+m)?", re.IGNORECASE)  # SCENE_VV, SCENE_B05_20m
+MANY = "|"  # between the labels of a scene that has several
 MEASURED = re.compile(r"(?P<mode>s1\w-\w+)-(?P<kind>grd|slc)\w*-(?P<band>vv|vh|hv|hh)-.*", re.IGNORECASE)
 
 
@@ -44,13 +45,17 @@ class Scene:
 
 
 def find(source: str) -> list[Scene]:
-    """The scenes behind a path, a glob, a manifest, or several of them with commas between.
+    """The scenes behind a path, a glob, a manifest, a name of TorchGeo's, or several of them with commas between.
 
     Raises:
         UserError: there is nothing, or a manifest cannot be read.
     """
+    from unlabeled_eo import torchgeo
+
     if "," in source and not Path(source).exists():
         return [scene for part in source.split(",") if part.strip() for scene in find(part.strip())]
+    if source.startswith(torchgeo.PREFIX):
+        return torchgeo.find(source)
     path = Path(source).expanduser()
     if path.is_dir():
         scenes = _folder(path)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlabeled.contract import Batch, Facts, Reader
 from unlabeled.errors import UserError
+from unlabeled_eo import styles
 from unlabeled_eo.scales import from_complex
 from unlabeled_eo.scenes import Opened
 
@@ -48,15 +49,16 @@ def there(batch: Batch) -> Tensor:
 
 
 def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
-    """Mean, deviation, 2nd and 98th percentile of every channel, and the negative share of every chip looked at.
+    """Mean, deviation, 2nd and 98th percentile of every channel, styles, and every chip's negative share.
 
     Raises:
         UserError: not one chip can be read.
     """
     taken: list[list[Tensor]] = [[] for _ in facts["channels"]]
-    negative = []
+    negative, kept = [], list[Any]()
     reasons: list[str] = []
-    for index in reader.some(FITTED):
+    looked = reader.some(FITTED)
+    for index in looked:
         try:
             sample = reader[index]
         except Exception as error:
@@ -69,6 +71,8 @@ def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
         for channel, values, good in zip(taken, flat[:, ::step], known[:, ::step], strict=True):
             channel.append(values[good])
         negative.append(float((flat[known] < 0).float().mean()))
+        if len(negative) % max(1, len(looked) // styles.KEPT) == 0 and len(kept) < styles.KEPT:
+            kept.append(styles.amplitudes(styles.filled(image, there(sample))))
     if not negative:
         raise UserError(f"not one chip can be read; {reasons[0]}")
     every = [torch.cat(channel).double() for channel in taken]
@@ -83,6 +87,7 @@ def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
         "std": [_short(value) if value > 1e-12 else 1.0 for value in deviations],
         "low": [_short(x) for x in low],
         "high": [_short(x) for x in high],
+        "styles": [[[[_short(x) for x in row] for row in band] for band in one] for one in torch.stack(kept).tolist()],
         "negative": negative,
     }
 

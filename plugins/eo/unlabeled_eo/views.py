@@ -12,7 +12,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Facts, Kind, Sample, View
 from unlabeled.errors import UserError, check_bounds
 from unlabeled.randomness import Draws
-from unlabeled_eo import speckle
+from unlabeled_eo import speckle, statistics, styles
 
 Bounds = tuple[float, float]
 RANDOM: tuple[Kind, ...] = ("global", "local")
@@ -40,6 +40,8 @@ class Crops(View):
         zoom: range by which global and local crops are enlarged; 1, 1: not at all, as chips of one resolution want it.
         flips: axes that are mirrored half of the time, of h and w; "": none, where the range direction matters.
         turns: a quarter of the views each are turned by 0, 90, 180 and 270 degrees.
+        style: share of the steps in which every chip of a view gets one style, the low frequencies' amplitudes of a
+            chip of the training data (batch styles standardisation, arXiv 2303.06088).
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Crops(View):
         zoom: Bounds = (1.0, 1.0),
         flips: str = "w",
         turns: bool = False,
+        style: float = 0.0,
     ):
         self.facts = facts
         crop = default_crop(facts) if crop is None else crop
@@ -61,6 +64,9 @@ class Crops(View):
             raise UserError(f"flips names axes by the letters h and w, not {flips!r}")
         self.side, self._local = crop, local
         self._zoom, self._flips, self._turns = check_bounds("zoom", zoom, 0.1, 10.0), flips, turns
+        self._style, self._styles = style, torch.tensor(facts["styles"] if style else [])
+        if not 0 <= style <= 1 or (style and facts["complex"]):
+            raise UserError("style is a share of the steps from 0 to 1, of real numbers: complex chips have no styles")
         self.transforms = 4
 
     # ---- the sample stage
@@ -102,7 +108,17 @@ class Crops(View):
             batch = _flipped(batch, draws.chance(0.5, 1)[:, 0], "hw".index(axis))
         if self._turns and kind in RANDOM:
             batch = self.transform(batch, draws.integers(0, 4, 1)[:, 0])
+        if kind in RANDOM and self._style:
+            batch = self._styled(batch, draws.shared().fork("style"))
         return self.change(batch, draws) if kind in RANDOM else batch
+
+    def _styled(self, batch: Batch, draws: Draws) -> Batch:
+        """All rows that are of one step and view in one style, in some of the steps."""
+        image, there = batch["image"], statistics.there(batch)
+        wanted = self._styles.to(image.device)[draws.integers(0, len(self._styles), 1)[:, 0]]
+        now = draws.chance(self._style, 1)[:, :, None, None]
+        changed = styles.styled(styles.filled(image, there), wanted)
+        return {**batch, "image": torch.where(now & there, changed, image)}
 
     def change(self, batch: Batch, draws: Draws) -> Batch:
         """The changes of values that global and local views have."""
@@ -176,6 +192,8 @@ class SarViews(Crops):
         enl: equivalent number of looks of the data, which that filter must know.
         gain: largest change in dB of a whole view, for sensors whose calibration differs.
         aperture: share of the azimuth spectrum that views of complex data show, drawn between this and 1.
+        style: share of the steps in which every chip of a view gets one style, the low frequencies' amplitudes of a
+            chip of the training data (batch styles standardisation, arXiv 2303.06088).
     """
 
     def __init__(
@@ -194,8 +212,9 @@ class SarViews(Crops):
         enl: float = 4.0,
         gain: float = 0.0,
         aperture: float = 1.0,
+        style: float = 0.0,
     ):
-        super().__init__(facts, crop=crop, local=local, zoom=zoom, flips=flips, turns=turns)
+        super().__init__(facts, crop=crop, local=local, zoom=zoom, flips=flips, turns=turns, style=style)
         if not facts["radar"]:
             raise UserError(
                 "view 'sar' is for radar, and nothing says that these data are: declare it, as in --stored amplitude, "
@@ -256,6 +275,8 @@ class OpticalViews(Crops):
         brightness: largest shift of a band, in its deviations.
         drop: share of the bands of a view that show their mean; one always stays.
         blur: share of views that are blurred.
+        style: share of the steps in which every chip of a view gets one style, the low frequencies' amplitudes of a
+            chip of the training data (batch styles standardisation, arXiv 2303.06088).
     """
 
     def __init__(
@@ -271,8 +292,9 @@ class OpticalViews(Crops):
         brightness: float = 0.2,
         drop: float = 0.1,
         blur: float = 0.2,
+        style: float = 0.0,
     ):
-        super().__init__(facts, crop=crop, local=local, zoom=zoom, flips=flips, turns=turns)
+        super().__init__(facts, crop=crop, local=local, zoom=zoom, flips=flips, turns=turns, style=style)
         if not 0 <= contrast < 1 or brightness < 0 or not 0 <= drop < 1 or not 0 <= blur <= 1:
             raise UserError("contrast and drop are shares below 1, blur one up to 1, and brightness is at least 0")
         self._contrast, self._brightness, self._drop, self._blur = contrast, brightness, drop, blur
