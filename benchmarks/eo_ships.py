@@ -155,17 +155,17 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
     job = command(first, parts[0], 0, found["epochs"], Path(f"runs/eo_ships/{first}-{parts[0].scene}-0"))
     text = (
         "# OpenSARShip, across scenes\n\n"
-        "Cargo ships or tankers, in Sentinel-1 GRD scenes (VH and VV, in decibels, the middle 72 pixels of each chip):\n"
+        "Cargo ships or tankers, in Sentinel-1 GRD scenes (VH, VV, in decibels, the middle 72 pixels of each chip):\n"
         "accuracy / area under the ROC curve of a linear probe, fitted on the other scenes and tested on the one that\n"
-        f"heads the column; mean ± standard deviation over {found['seeds']} seeds of pre-training, which saw the other\n"
-        f"scenes without labels ({found['epochs']} epochs). Chips to fit on and to test on: {sizes}. These are few: a\n"
-        "chip more or less is up to a tenth, and no order of methods follows from this table. The size of a chip is\n"
-        "that of the ship, which the types differ in; centring on one window takes it away but for what is blank.\n\n"
+        f"heads the column; mean ± standard deviation over {found['seeds']} seeds of pre-training, which saw the\n"
+        f"other scenes without labels ({found['epochs']} epochs). Chips to fit on and to test on: {sizes}.\n"
+        "These are few: a chip more or less is up to a tenth, and no order of methods follows from this table. The size\n"
+        "of a chip is that of the ship, which the types differ in; centring on one window takes it away but for what is blank.\n\n"
         f"{markdown(lines)}\n"
         "A run takes "
         + ", ".join(f"{took:.0f} s (`{name}`)" for name, took in found["seconds"].items())
-        + f" on one thread ({platform.machine()}, no GPU, torch {torch.__version__}); here the first, whose manifest the\n"
-        "script writes:\n\n```sh\n" + " ".join(job) + "\n```\n\n"
+        + f" on one thread ({platform.machine()}, no GPU, torch {torch.__version__}); here the first, whose manifest\n"
+        "the script writes:\n\n```sh\n" + " ".join(job) + "\n```\n\n"
         "All of it: `python benchmarks/eo_ships.py ../shared/data/eo/opensarship`.\n"
     )
     path.write_text(text)

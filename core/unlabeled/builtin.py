@@ -39,6 +39,7 @@ def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
 
 @hookimpl
 def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
+    from unlabeled.terms.align import Align
     from unlabeled.terms.barlow import Barlow, MixedBarlow
     from unlabeled.terms.capri import Capri
     from unlabeled.terms.cca import CCASSG, EYCCA
@@ -51,6 +52,7 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
     from unlabeled.terms.latent import PredictLatent, RegressTokens
     from unlabeled.terms.mixture import Mixture
     from unlabeled.terms.moved import DetectMoved
+    from unlabeled.terms.overlap import Overlap
     from unlabeled.terms.prototypes import IBOT, HiddenPrototypes, Prototypes
     from unlabeled.terms.quantised import Quantised
     from unlabeled.terms.rebuild import Rebuild
@@ -91,6 +93,8 @@ def unlabeled_terms() -> Mapping[str, Callable[..., Term]]:
         "transform": PredictTransform,
         "sie": SIE,
         "gram": Gram,
+        "overlap": Overlap,
+        "align": Align,
     }
 
 

@@ -19,7 +19,7 @@ from unlabeled.contract import Tokens
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 
-__all__ = ["Hidden", "Mask", "box_distance", "check_share", "lowest", "per_sample", "rows_of", "scores"]
+__all__ = ["BlockMask", "Hidden", "Mask", "box_distance", "check_share", "lowest", "per_sample", "rows_of", "scores"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 Share = float | tuple[float, float]
@@ -37,6 +37,7 @@ class Hidden:
     across: bool = False  # `source` and `partner` count over all ranks
     partner: Tensor | None = None  # [samples] int64: the row mixed into this one
     part: Tensor | None = None  # [samples] in [0, 1]: how much of the own sample is left in the mixture
+    values: Tensor | None = None  # [B, N, V]: content that the student sees in place of the tokens' own
 
 
 class Mask(Protocol):

@@ -85,12 +85,8 @@ class Method:
             return replace(self, views=replace(self.views, **changed_views))
         if part not in names:
             raise UserError(f"this method has no part {part!r}; {nearest(part, [*names, 'views'])}")
-        return replace(
-            self,
-            terms=tuple(changed(term) for term in self.terms),
-            teacher=changed(self.teacher),
-            hide=changed(self.hide) if self.hide else None,
-        )
+        hide = changed(self.hide) if self.hide else None
+        return replace(self, terms=tuple(map(changed, self.terms)), teacher=changed(self.teacher), hide=hide)
 
 
 def _number(kind: type[Number], part: str, option: str, value: Any) -> Number:
@@ -105,6 +101,7 @@ def use(name: str, weight: Weight = 1.0, **options: Any) -> Part:
     return Part(name, options, weight)
 
 
+DEEP: Mapping[str, Any] = {"layers": 3, "out": 256, "end_norm": True}  # projectors of MoCo v3 and NNCLR
 METHODS: dict[str, Method] = {
     "simclr": Method(
         views=Views(global_=2),
@@ -122,18 +119,14 @@ METHODS: dict[str, Method] = {
     "moco_v3": Method(
         views=Views(global_=2),
         teacher=use("ema", momentum=0.99, end=1.0),
-        terms=(
-            use(
-                "infonce", predictor=True, scaled=True, layers=3, expand=2, out=256, end_norm=True, predictor_norm=True
-            ),
-        ),
+        terms=(use("infonce", predictor=True, scaled=True, expand=2, predictor_norm=True, **DEEP),),
         paper="2104.02057",
         summary="predict a moving average's key of the other view among the batch's",
     ),
     "nnclr": Method(
         views=Views(global_=2),
         teacher=use("stop_gradient"),
-        terms=(use("infonce", temperature=0.1, neighbours=98304, predictor=True, layers=3, out=256, end_norm=True),),
+        terms=(use("infonce", temperature=0.1, neighbours=98304, predictor=True, **DEEP),),
         paper="2104.14548",
         summary="attract the nearest neighbour of the other view",
     ),
@@ -308,6 +301,22 @@ METHODS: dict[str, Method] = {
         terms=(use("fusion"),),
         paper="2306.16925",
         summary="say how much of another sample each token shows",
+    ),
+    "voco": Method(
+        views=Views(global_=2, local=4),
+        teacher=use("ema", momentum=0.996, end=1.0),
+        terms=(use("overlap"),),
+        paper="2402.17300",
+        summary="similarity of two crops is the share that they have in common",
+    ),
+    "alice": Method(
+        views=Views(global_=2),
+        hide=use("block", ratio=0.3, size=0.1, in_place=True),
+        teacher=use("ema", momentum=0.996, end=1.0),
+        terms=(use("align"), use("prototypes"), use("rebuild", depth=0, loss="l1")),
+        keep="teacher",
+        paper="2302.05615",
+        summary="tokens predict the same place of another sample, beside DINO and SimMIM",
     ),
     "shed": Method(
         views=Views(plain=1),

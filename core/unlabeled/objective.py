@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -136,12 +137,13 @@ class Objective(nn.Module):
         return [self.mask(tokens, draws.fork(number)) for number in range(self.masks)]
 
     def _learn(self, count: int, tokens: Tokens, hide: Hidden | None) -> Look:
-        """The student's look. What is changed in place is changed at the encoder's mixing point."""
+        """The student's look. What is changed in place is changed at the encoder's mixing point, or in its content."""
+        shown = tokens if hide is None or hide.values is None else replace(tokens, values=hide.values)
         if hide is None or (hide.source is None and not self.in_place):
-            return Look(count, tokens, self.encoder(tokens, hide.hidden if hide else None), hide)
+            return Look(count, tokens, self.encoder(shown, hide.hidden if hide else None), hide)
         blank, dropped = (hide.hidden, None) if self.in_place else (None, hide.hidden)
         alter = Alteration(blank, self.blank, hide.source, hide.share, hide.across)
-        return Look(count, tokens, self.encoder(tokens, dropped, alter=alter), hide, self.in_place)
+        return Look(count, tokens, self.encoder(shown, dropped, alter=alter), hide, self.in_place)
 
     def _teach(self, count: int, tokens: Tokens, student: Look) -> Look:
         """The teacher's whole look; without an EMA it is the student's own where nothing was hidden from it."""

@@ -86,7 +86,7 @@ class Draws:
         return len(self.keys)
 
     def shared(self) -> Draws:
-        """A stream whose rows are alike: what is drawn once for all samples of a step, another for each of its views."""
+        """A stream whose rows are alike, for what all samples of a step share; another for each of its views."""
         return Draws(torch.zeros_like(self.keys) if self._step is None else self._step)
 
     def fork(self, label: int | str) -> Draws:

@@ -61,6 +61,13 @@ SMALL: dict[str, dict[str, object]] = {
     "vime": {},
     "emix": {"mixture.out": 16},
     "volume_fusion": {},
+    "voco": {"overlap.hidden": 32, "overlap.out": 16, "views.local": 2},
+    "alice": {
+        "align.out": 16,
+        "prototypes.prototypes": 32,
+        "prototypes.hidden": 32,
+        "prototypes.bottleneck": 16,
+    },
     "shed": {},
     "capri": {},
     "tjepa": {"latent.depth": 1},

@@ -78,9 +78,8 @@ def test_chips_of_one_step_have_one_style_and_other_steps_another() -> None:
 
 def test_pixels_without_a_value_stay_without_and_take_no_part() -> None:
     bank = styles.amplitudes(chips(8, 3)).tolist()
-    view = OpticalViews(
-        {**FACTS, "styles": bank}, style=1.0, contrast=0, brightness=0, drop=0, blur=0, turns=False, zoom=(1, 1), crop=24
-    )
+    quiet: dict[str, Any] = {"contrast": 0, "brightness": 0, "drop": 0, "blur": 0, "turns": False, "zoom": (1, 1)}
+    view = OpticalViews({**FACTS, "styles": bank}, style=1.0, crop=24, **quiet)
     image = chips(4, side=24)
     valid = torch.ones(24, 24, dtype=torch.bool)
     valid[:6] = False

@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class Sea(NonGeoDataset):
 
     all_bands = ("VV", "VH")
     classes = ("ice", "oil", "waves")
-    seen: dict[str, Any] = {}
+    seen: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, root: Path = Path("data"), split: str = "train", download: bool = False):
         if split not in ("train", "test"):

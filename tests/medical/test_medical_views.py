@@ -14,6 +14,7 @@ from torch import Tensor
 from unlabeled.contract import Kind, Sample
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws, sample_keys
+from unlabeled_medical.encoders import ViT
 from unlabeled_medical.patches import centres
 from unlabeled_medical.readers import VolumeReader
 from unlabeled_medical.segmentation import classes_at
@@ -193,3 +194,69 @@ def test_classes_follow_the_voxels_of_any_view(nifti: Write) -> None:
 def test_options_that_make_no_sense(reader: VolumeReader, options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         Crops(reader.facts, **options)
+
+
+def test_slices_repeat_one_depth_that_where_names(reader: VolumeReader) -> None:
+    view = Crops(reader.facts, crop=8, strength=0.0, scale=(1.0, 1.0), turn=0.0, slices=1.0)
+    batch = batch_of(view, reader[0], "global")
+    assert (batch["image"] == batch["image"][:, :, :1]).all()
+    d, h, w = places(batch, 8, (18, 20, 24)).unbind(-1)
+    torch.testing.assert_close(10000 * d + 100 * h + w, batch["image"].flatten(1), atol=0.1, rtol=0)
+    some = batch_of(Crops(reader.facts, crop=8, strength=0.0, slices=0.5), reader[0], "local")["image"]
+    flat = (some == some[:, :, :1]).flatten(1).all(1)
+    assert 6 < int(flat.sum()) < 26
+    plain = batch_of(view, reader[0], "plain")["image"]
+    assert (plain != plain[:, :, :1]).flatten(1).any(1).all()
+
+
+@pytest.fixture
+def masked(nifti: Write, tmp_path: Path) -> VolumeReader:
+    """A volume whose places above the middle of depth and left of the middle are excluded, and one without a mask."""
+    voxels = ramp((24, 20, 18))
+    nifti("scans/a.nii", voxels), nifti("scans/b.nii", voxels)
+    w, _, d = np.indices(voxels.shape)
+    nifti("masks/a.nii", ((d >= 9) & (w < 12)).astype(np.uint8))
+    return VolumeReader(str(tmp_path / "scans"), intensity="none", excluded=str(tmp_path / "masks"))
+
+
+@pytest.mark.parametrize("kind", ["plain", "global", "whole"])
+def test_what_is_excluded_moves_with_the_crop(masked: VolumeReader, kind: Kind) -> None:
+    view = Crops(masked.facts, crop=8, strength=0.0, scale=(1.0, 1.0), turn=0.0)
+    batch = batch_of(view, masked[0], kind)
+    d, _, w = places(batch, 8, (18, 20, 24)).unbind(-1)
+    assert (batch["excluded"].flatten(1) == ((d > 8.9) & (w < 11.1))).all()
+    assert not batch_of(view, masked[1], kind)["excluded"].any()
+    for number in range(0, view.transforms, 5):
+        turned = view.transform(batch, torch.full((32,), number))
+        d, _, w = places(dict(turned), 8, (18, 20, 24)).unbind(-1)
+        assert (turned["excluded"].flatten(1) == ((d > 8.9) & (w < 11.1))).all()
+
+
+def test_what_is_excluded_is_turned_and_never_a_token(masked: VolumeReader) -> None:
+    view = Crops(masked.facts, crop=16, strength=0.0, turn=30.0)
+    batch = batch_of(view, masked[0], "global")
+    place = places(batch, 16, (18, 20, 24))
+    d, _, w = place.unbind(-1)
+    sure = ((d - 8.5).abs() > 1.5) & ((w - 11.5).abs() > 1.5)  # voxels on the border may go either way
+    sure &= (centres([16] * 3, torch.device("cpu"))[0] - 0.5).norm(dim=1) < 0.4  # turned corners are from outside
+    wanted = (d > 8.5) & (w < 11.5) & (place > 0).all(-1) & (place < torch.tensor([17, 19, 23])).all(-1)
+    inside = sure & (place > 1).all(-1) & (place < torch.tensor([16, 18, 22])).all(-1)
+    assert (batch["excluded"].flatten(1) == wanted)[inside].float().mean() > 0.999
+    tokens = ViT(masked.facts, patch=4, width=16, depth=1).tokenize(batch)
+    cut = batch["excluded"].view(32, 4, 4, 4, 4, 4, 4).permute(0, 1, 3, 5, 2, 4, 6).reshape(32, 64, 64).any(-1)
+    assert not (tokens.valid & cut).any()
+    assert (tokens.values[cut] == 0).all()
+    assert (tokens.valid | cut).all(1).any()
+
+
+def test_masks_of_broken_volumes_are_left_out_with_them(nifti: Write, tmp_path: Path) -> None:
+    voxels = ramp((24, 20, 18))
+    for name in ("a", "b"):
+        nifti(f"scans/{name}.nii", voxels), nifti(f"masks/{name}.nii", (voxels > 500).astype(np.uint8))
+    (tmp_path / "scans" / "b.nii").write_bytes(b"cut short")
+    reader = VolumeReader(str(tmp_path / "scans"), intensity="none", excluded=str(tmp_path / "masks"))
+    assert reader[0]["excluded"].any()
+    assert reader.or_none(1) is None
+    nifti("masks/a.nii", np.ones((5, 5, 5), np.uint8))
+    with pytest.raises(UserError, match="is of shape"):
+        VolumeReader(str(tmp_path / "scans"), intensity="none", excluded=str(tmp_path / "masks"))

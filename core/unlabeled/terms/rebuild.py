@@ -89,7 +89,8 @@ class Rebuild(Term):
     def _predict(self, look: Look, wanted: Tensor) -> Tensor:
         if isinstance(self.decoder, nn.Linear):
             assert look.hidden is not None
-            if not look.in_place and (look.hidden.source is None or bool(look.hidden.hidden.any())):
+            changed = look.hidden.source is not None or look.hidden.values is not None
+            if not look.in_place and (not changed or bool(look.hidden.hidden.any())):
                 raise UserError(
                     "rebuild.depth=0 reads hidden places off the encoder, which drops them: hide in place "
                     "(in_place=true), or give rebuild a depth"

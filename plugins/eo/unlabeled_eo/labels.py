@@ -22,9 +22,9 @@ PRODUCT = re.compile(r"S[12][A-D]_\w{6,}")  # Sentinel-1 and -2
 def of(scenes: Sequence[Scene], spec: str, pattern: str | None, source: str) -> NDArray[Any]:
     """A label per scene; "" where it has none.
 
-    folder: of the file. label: of TorchGeo's items. scene: the product, or the folder, for groups that must not be split. SUFFIX.json:KEY: what a
-    file whose name ends so says beside the scene, several with | between. Else a manifest's column, a field of the
-    pattern, or the field of a pattern that `spec` itself is.
+    folder: of the file. label: of TorchGeo's items. scene: the product, or the folder, for groups that must not be
+    split. SUFFIX.json:KEY: what a file whose name ends so says beside the scene, several with | between. Else a
+    manifest's column, a field of the pattern, or the field of a pattern that `spec` itself is.
 
     Raises:
         UserError: there is no such label.

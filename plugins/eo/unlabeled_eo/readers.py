@@ -36,8 +36,7 @@ class EOReader(Reader):
     value (nodata, masks, NaN, zeros that have no decibels) are not valid, and 0. Samples differ in size: views cut.
 
     Args:
-        source: a file, a folder, a glob, several with commas between, .SAFE folders, a manifest (.csv, .parquet), or
-            torchgeo:CLASS/SPLIT.
+        source: a file, a folder, a glob, several with commas, .SAFE folders, a manifest, or torchgeo:CLASS/SPLIT.
         facts: a trained encoder's; bands, scale and statistics are its.
         bands: names with commas between (VV,VH or B04,B03,B02), or numbers from 1; none: those that most scenes have.
         scale: what an encoder is given: linear (power), amplitude, db; none: as stored.

@@ -35,7 +35,8 @@ def styled(image: Tensor, style: Tensor) -> Tensor:
         now = waves[..., number, :across]
         wanted = style[..., number + REACH, :across] * (rows * columns)
         waves[..., number, :across] = torch.polar(wanted, now.angle())
-    return torch.fft.irfft2(waves, s=(rows, columns))
+    out: Tensor = torch.fft.irfft2(waves, s=(rows, columns))
+    return out
 
 
 def _numbers(rows: int) -> range:

@@ -41,7 +41,7 @@ def _opened(source: str) -> Any:
     except ImportError:
         raise UserError(f"{source} needs TorchGeo: pip install torchgeo") from None
     kind, _, split = source.removeprefix(PREFIX).partition("/")
-    classes = {
+    classes: dict[str, Any] = {
         name: one
         for name, one in vars(datasets).items()
         if inspect.isclass(one) and issubclass(one, datasets.NonGeoDataset) and not inspect.isabstract(one)

@@ -10,6 +10,7 @@ from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from unlabeled.contract import Encoder, Reader, View
+    from unlabeled.masking import Mask
     from unlabeled.methods import Method
 
 
@@ -34,6 +35,13 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
     from unlabeled_medical.swin import SwinUNETR
 
     return {"vit": ViT, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
+
+
+@hookimpl
+def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
+    from unlabeled_medical.masks import Distort, TissueWindow
+
+    return {"distort": Distort, "tissue": TissueWindow}
 
 
 @hookimpl

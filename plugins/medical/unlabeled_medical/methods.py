@@ -15,4 +15,11 @@ METHODS: Mapping[str, Method] = {
         paper="2111.14791",
         summary="say how a crop was turned, tell crops apart, paint what was cut out",
     ),
+    "models_genesis": Method(
+        views=Views(plain=1),
+        hide=use("distort"),
+        terms=(use("rebuild", depth=0),),
+        paper="1908.06912",
+        summary="undo a random curve, shuffled voxels and painted windows",
+    ),
 }

@@ -17,7 +17,7 @@ GRID = "grid"  # in the context: [B, d, h, w, 0], whose shape says how many patc
 class VolumeEncoder(Encoder):
     """Tokens are patches of `patch`³ voxels: V = C × patch³, P = 3 (depth, height, width).
 
-    A patch outside of its volume, where a crop hangs over, is not valid.
+    A patch outside of its volume, where a crop hangs over, is not valid, nor is one with a voxel that is excluded.
     """
 
     coord_width = 3
@@ -42,6 +42,9 @@ class VolumeEncoder(Encoder):
         coords = centres(grid, image.device).expand(B, -1, -1)
         padded = torch.tensor(image.shape[2:], device=image.device)
         valid, where = _places(coords, batch.get("where"), padded / size, p / size)
+        if "excluded" in batch:
+            mask = F.pad(batch["excluded"][:, None].float(), (0, short[2], 0, short[1], 0, short[0]))
+            valid = valid & (F.max_pool3d(mask, p).flatten(1) == 0)
         context = {GRID: image.new_empty(B, *grid, 0)}
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
 

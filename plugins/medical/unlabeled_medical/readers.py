@@ -35,11 +35,12 @@ class VolumeReader(Reader):
 
     A sample is {"image": [C, D, H, W] uint8, int16 or float32, as stored, memory-mapped; "levels": [C, 5] float32,
     how its values become an encoder's (see `statistics.levels`); "spacing": [3] float32, mm; "foreground": [64, 3]
-    int64, voxels that crops are aimed at}. Axes are depth, height, width: of RAS volumes upward, forward, right.
+    int64, voxels that crops are aimed at}, and with `excluded` {"excluded": [D, H, W] uint8}. Axes are depth, height,
+    width: of RAS volumes upward, forward, right.
 
     Args:
         source: a volume, a folder or pattern of them, a .csv manifest with a column "path", or a stack
-            (FILE.npz or FILE.npz:SPLIT, as MedMNIST's).
+            (FILE.npz or FILE.npz:SPLIT, as MedMNIST's, or medmnist:NAME).
         facts: a trained encoder's; orientation, spacing and intensity are theirs.
         spacing: mm that volumes are resampled to, one number or depth,height,width; none: as stored.
         orientation: axis codes, as RAS, that axes are turned to; "": as stored.
@@ -48,6 +49,8 @@ class VolumeReader(Reader):
         window: lowest and highest Hounsfield unit of ct.
         channels: what a fourth dimension is: together (channels of one sample) or split (a sample a time point).
         split: of a stack: train, val or test.
+        excluded: where segmentations of the same names are, of what is neither shown nor predicted (anonymised faces,
+            say): voxels that are not 0. A volume without one has none.
         cache: folder of the prepared volumes; none: $UNLABELED_CACHE, else ~/.cache/unlabeled.
 
     Raises:
@@ -65,6 +68,7 @@ class VolumeReader(Reader):
         window: tuple[float, float] = (-1000.0, 1000.0),
         channels: Literal["together", "split"] = "together",
         split: str = "train",
+        excluded: str | None = None,
         cache: str | None = None,
     ):
         if intensity not in MODES:
@@ -90,6 +94,7 @@ class VolumeReader(Reader):
         self._segmented: dict[str, list[NDArray[Any] | None]] = {}  # by where they are
         self._known: dict[int, Sample] = {}  # all of a sample but its voxels
         self.facts = facts or self._fit(settings, intensity, window)
+        self._excluded = self.segmentations(excluded) if excluded else None
         self._notice()
 
     def _prepared(self, settings: Settings, cache: Path) -> list[Entry]:
@@ -144,7 +149,13 @@ class VolumeReader(Reader):
                 "spacing": torch.tensor(about["spacing"], dtype=torch.float32),
                 "foreground": torch.tensor(about["foreground"]),
             }
-        return {"image": torch.from_numpy(self._entries[index].open()), **self._known[index]}
+        sample = {"image": torch.from_numpy(self._entries[index].open()), **self._known[index]}
+        if self._excluded is not None:
+            mask = self._excluded[index]
+            shape = self._about(index)["shape"][1:]
+            nothing = torch.zeros(1, dtype=torch.uint8).expand(*shape)
+            sample["excluded"] = nothing if mask is None else torch.from_numpy(mask)
+        return sample
 
     def _about(self, index: int) -> Mapping[str, Any]:
         entry = self._entries[index]
@@ -201,11 +212,13 @@ class VolumeReader(Reader):
         found: NDArray[np.str_] = classes[depth, row, column].astype(np.int64).astype(str)
         return found
 
-    def _classes(self, index: int, entry: Entry, name: str) -> NDArray[Any]:
+    def _classes(self, index: int, entry: Entry, name: str) -> NDArray[Any] | None:
+        if self._entries[index].broken:  # the volume is left out, and its segmentation with it
+            return None
         if entry.broken:
             raise UserError(f"segmentation {name} cannot be used: {entry.broken}")
         shape = entry.about["shape"]
-        if shape != [1, *self._about(index)["shape"][1:]]:
+        if shape != [1, *self._entries[index].about["shape"][1:]]:
             raise UserError(f"segmentation {name} is of shape {shape[1:]}, and its volume is not; give one on its grid")
         classes: NDArray[Any] = entry.open()[0]
         return classes

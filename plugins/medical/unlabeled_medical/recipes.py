@@ -16,6 +16,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "set": {"prototypes.prototypes": 1024, "ema.momentum": 0.99, "views.local": 4},
     },
     "dinov2": {"set": {"views.local": 4}},
+    "alice": {"set": {"prototypes.prototypes": 1024, "ema.momentum": 0.99}},
+    "voco": {"set": {"ema.momentum": 0.99}},
     "swav": {"set": {"views.local": 4}},
     "lejepa": {"set": {"views.local": 4}},
 }

@@ -14,7 +14,7 @@ from typing import IO, Literal
 import numpy as np
 
 from unlabeled.errors import UserError, nearest
-from unlabeled_medical import dicom
+from unlabeled_medical import dicom, medmnist
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 PATHS = ("path", "image", "file")  # columns of a manifest that may hold the paths
@@ -36,11 +36,14 @@ class Item:
 
 
 def find(source: str, split: str) -> list[Item]:
-    """The items of a file, a folder, a pattern, a CSV manifest or a stack ("FILE.npz" or "FILE.npz:test").
+    """The items of a file, a folder, a pattern, a CSV manifest or a stack ("FILE.npz", "FILE.npz:test", MedMNIST's).
 
     Raises:
         UserError: there is nothing, or nothing that is a volume.
     """
+    if source.startswith(medmnist.PREFIX):
+        archive, named = medmnist.stack(source)
+        return _stack(archive, named or split)
     stack, colon, named = source.rpartition(":")
     if colon and stack.endswith(".npz"):
         return _stack(Path(stack), named)

@@ -41,6 +41,14 @@ def moved(where: Tensor, matrix: Tensor) -> Tensor:
     return torch.cat([ways @ matrix, start + ways @ (half - matrix @ half)], -1)
 
 
+def flattened(where: Tensor, depth: float) -> Tensor:
+    """`where` [3, 4] of a volume that shows, all along its depth, what was at one depth in [0, 1]."""
+    ways, start = where[:, :3].clone(), where[:, 3:]
+    start = start + depth * ways[:, :1]
+    ways[:, 0] = 0
+    return torch.cat([ways, start], 1)
+
+
 def about_axis(axis: Tensor, angle: Tensor) -> Tensor:
     """Rotations [B, 3, 3] by angles [B] (radians) about axes [B] int64."""
     first, second = (axis + 1) % 3, (axis + 2) % 3

@@ -44,7 +44,8 @@ class Crops(View):
     """Cubic crops aimed at the foreground, turned, mirrored and changed as the modality allows (nnU-Net's ranges).
 
     A batch is {"image": [B, C, S, S, S] float32, normalised; "where": [B, 3, 4], which takes places of the crop
-    to those of the volume, both in [0, 1]; "spacing": [B, 3]; "levels" and "foreground" as they were}. Global and
+    to those of the volume, both in [0, 1]; "spacing": [B, 3]; "levels" and "foreground" as they were}, and
+    "excluded" [B, S, S, S] bool where the reader says what is. Global and
     local crops are scaled; plain ones are only mirrored; whole ones are undisturbed. Where a crop reaches out of
     its volume it holds the volume's least value, and `where` says so. Intensities of calibrated Hounsfield units
     get a jittered window in place of brightness, contrast and gamma, masks are not changed but in space.
@@ -59,6 +60,8 @@ class Crops(View):
         flips: axes that are mirrored half of the time, of d, h and w; "dh" where left and right matter.
         turn: degrees up to which a fifth of the crops are turned, in planes of even spacing.
         strength: multiplies the probabilities of changes of intensity; 0: none.
+        slices: share of global and local crops that show one slice across depth, repeated all along it, so that an
+            encoder learns slices and volumes alike (joint 2D-3D training, as arXiv 2212.01893).
 
     Raises:
         UserError: an option that makes no sense.
@@ -76,6 +79,7 @@ class Crops(View):
         flips: str = "dhw",
         turn: float = 30.0,
         strength: float = 1.0,
+        slices: float = 0.0,
     ):
         crop = default_crop(facts) if crop is None else crop
         local = max(crop // 2, 1) if local is None else local
@@ -87,11 +91,12 @@ class Crops(View):
             raise UserError(f"flips names axes by the letters d, h and w, not {flips!r}")
         if not 0 < scale[0] <= scale[1]:
             raise UserError(f"scale goes from a smaller to a larger factor above 0, not from {scale[0]} to {scale[1]}")
-        if not 0 <= foreground <= 1 or strength < 0:
-            raise UserError("foreground is a share from 0 to 1, and strength a factor from 0")
+        if not 0 <= foreground <= 1 or not 0 <= slices <= 1 or strength < 0:
+            raise UserError("foreground and slices are shares from 0 to 1, and strength a factor from 0")
         self._local, self._resize, self._foreground = local, whole == "resize", foreground
         self._scale, self._flips, self._angle = (scale[0], scale[1]), flips, math.radians(turn)
         self._plane, self._intensity, self._strength = facts["plane"], facts["intensity"], strength
+        self._slices = slices
         self._turns = turns.axis_turns(self._plane) if self._plane else torch.eye(3)[None]
         self.side = crop
         self.transforms = len(self._turns) if len(self._turns) > 1 else 0
@@ -111,20 +116,28 @@ class Crops(View):
             extent = max(shape) if self._resize else side
             start = [(size - extent) // 2 for size in shape]
         else:
-            chance = draws.uniform(9)[0].tolist()  # all at once: small draws cost as much as a crop
+            chance = draws.uniform(11)[0].tolist()  # all at once: small draws cost as much as a crop
             low, high = (1.0, 1.0) if kind == "plain" else self._scale
             extent = max(2, round(side / (low + (high - low) * chance[0])))
             start = self._start(sample["foreground"], shape, extent, chance[1:6])
             mirrored = [at for at, letter in enumerate("dhw") if letter in self._flips and chance[6 + at] < 0.5]
         cut = Cut(start, extent, stride=max(1, extent // (2 * side)))
         image, where = cut.of(sample["image"], sample["levels"]), cut.where(shape)
+        masks = [cut.inside(sample["excluded"])[None]] if "excluded" in sample else []
         if image.shape[-1] != side:
             mode = "nearest" if self._mode == "nearest" else "trilinear"
             image = F.interpolate(image[None], (side,) * 3, mode=mode)[0]
+            masks = [F.interpolate(mask[None].float(), (side,) * 3)[0] > 0 for mask in masks]
+        if kind in ("global", "local") and chance[9] < self._slices:
+            number = int(chance[10] * side)
+            image, masks = one_slice(image, number), [one_slice(mask, number) for mask in masks]
+            where = turns.flattened(where, (number + 0.5) / side)
         if mirrored:
-            image = image.flip([at + 1 for at in mirrored])
+            axes = [at + 1 for at in mirrored]
+            image, masks = image.flip(axes), [mask.flip(axes) for mask in masks]
             where = turns.moved(where, torch.diag(torch.tensor([-1.0 if at in mirrored else 1.0 for at in range(3)])))
-        return {**sample, "image": image, "where": where, "spacing": sample["spacing"] * cut.extent / side}
+        made = {**sample, "image": image, "where": where, "spacing": sample["spacing"] * cut.extent / side}
+        return {**made, "excluded": masks[0][0]} if masks else made
 
     def _start(self, points: Tensor, shape: Sequence[int], extent: int, chance: Sequence[float]) -> list[int]:
         """The first voxel of a random crop; it hangs out of the volume only where that is smaller."""
@@ -163,11 +176,16 @@ class Crops(View):
         floor = batch["levels"][rows, :, 4]
         image = augment.rotate(batch["image"][rows], matrix, floor, self._mode)
         where = turns.moved(batch["where"][rows], matrix)
-        return {
+        made = {
             **batch,
             "image": batch["image"].index_copy(0, rows, image),
             "where": batch["where"].index_copy(0, rows, where),
         }
+        if "excluded" in batch:
+            mask = batch["excluded"][rows][:, None].float()
+            turned = augment.rotate(mask, matrix, torch.zeros_like(mask[:, :, 0, 0, 0]), "nearest")[:, 0] > 0
+            made["excluded"] = batch["excluded"].index_copy(0, rows, turned)
+        return made
 
     def _changed(self, image: Tensor, draws: Draws) -> Tensor:
         """Intensities, in nnU-Net's order and probabilities."""
@@ -186,12 +204,21 @@ class Crops(View):
     def transform(self, batch: Batch, which: Tensor) -> Batch:
         """Turns about the axes: the 24 of a cube where every volume is isotropic, else the 4 of the even plane."""
         image, where, spacing = batch["image"].clone(), batch["where"].clone(), batch["spacing"].clone()
+        masks = [batch["excluded"].clone()] if "excluded" in batch else []
         for number in which.unique().tolist():
             rows, matrix = which == number, self._turns[number].to(image.device)
             image[rows] = turns.turned(batch["image"][rows], matrix)
             where[rows] = turns.moved(batch["where"][rows], matrix)
             spacing[rows] = batch["spacing"][rows] @ matrix.abs()
-        return {**batch, "image": image, "where": where, "spacing": spacing}
+            for mask in masks:
+                mask[rows] = turns.turned(batch["excluded"][rows][:, None], matrix)[:, 0]
+        made = {**batch, "image": image, "where": where, "spacing": spacing}
+        return {**made, "excluded": masks[0]} if masks else made
+
+
+def one_slice(image: Tensor, number: int) -> Tensor:
+    """[..., D, H, W] in which every slice across depth is the one of that number."""
+    return image.narrow(-3, number, 1).expand_as(image).clone()
 
 
 class Cut:
@@ -207,18 +234,28 @@ class Cut:
 
     def of(self, image: Tensor, levels: Tensor) -> Tensor:
         """The cube of a volume [C, D, H, W], normalised, filled with the floor where there is no volume."""
-        size, stride = self.size, self.stride
-        out = levels[:, 4, None, None, None].expand(-1, size, size, size).clone()
-        source: list[slice] = [slice(None)]
-        target: list[slice] = [slice(None)]
-        for start, side in zip(self.start, image.shape[1:], strict=True):
-            first = max(0, -(start // stride))  # of the cube's voxels, the first that lies in the volume
-            last = min(size, -(-(side - start) // stride))
-            source.append(slice(start + first * stride, start + (last - 1) * stride + 1, stride))
-            target.append(slice(first, last))
+        out = levels[:, 4, None, None, None].expand(-1, *[self.size] * 3).clone()
+        source, target = self._parts(image.shape[1:])
         low, high, shift, scale = levels[:, :4].T[..., None, None, None]
-        out[tuple(target)] = (image[tuple(source)].float().clamp(low, high) - shift) / scale
+        out[:, *target] = (image[:, *source].float().clamp(low, high) - shift) / scale
         return out
+
+    def inside(self, mask: Tensor) -> Tensor:
+        """The cube of a mask [D, H, W], as bool; False where there is no volume."""
+        out = torch.zeros([self.size] * 3, dtype=torch.bool)
+        source, target = self._parts(mask.shape)
+        out[tuple(target)] = mask[tuple(source)] != 0
+        return out
+
+    def _parts(self, shape: Sequence[int]) -> tuple[list[slice], list[slice]]:
+        """Which voxels of a volume are taken, and where in the cube they go."""
+        source, target = [], []
+        for start, side in zip(self.start, shape, strict=True):
+            first = max(0, -(start // self.stride))  # of the cube's voxels, the first that lies in the volume
+            last = min(self.size, -(-(side - start) // self.stride))
+            source.append(slice(start + first * self.stride, start + (last - 1) * self.stride + 1, self.stride))
+            target.append(slice(first, last))
+        return source, target
 
     def where(self, shape: Sequence[int]) -> Tensor:
         """[3, 4]: takes a place of the cube to its place in the volume, both in [0, 1]."""
