@@ -115,8 +115,11 @@ def main() -> None:
             for one in trained[name]:
                 one.result()
             took = float(np.mean([job.seconds for job in many]))
-            row = {"method": name, "encoder": options(name, 0).split()[1], "epochs": flags.epochs, "seconds": took}
-            found.setdefault("rows", {})[f"{name} {flags.epochs}"] = {**row, **measured(flags.data, many)}
+            encoder = options(name, 0).split()[1]
+            row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": took}
+            kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
+            found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
+            found.setdefault("rows", {})[f"{name} {flags.epochs}"] = {**row, "trained": kinds["trained"]}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             page(found, Path(f"{flags.out}.md"))
@@ -146,12 +149,12 @@ def statistics(data: str) -> dict[str, Any]:
     }
 
 
-def measured(data: str, jobs: list[Job]) -> dict[str, Any]:
-    """Accuracies of trained encoders and of one untrained, by a linear probe and by 20 neighbours."""
-    folders = [job.folder for job in jobs]
-    official = evaluate(folders, training(data), test=f"{data}/{TEST}", label=LABEL, seeds=1)
-    speakers = evaluate(folders, data, label=LABEL, groups=SPEAKER, seeds=1)
-    return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")}
+def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
+    """Accuracies of trained encoders and, if wanted, of one untrained, by a linear probe and by 20 neighbours."""
+    folders, how = [job.folder for job in jobs], {"label": LABEL, "baselines": baselines}
+    official = evaluate(folders, training(data), test=f"{data}/{TEST}", seeds=1, **how)
+    speakers = evaluate(folders, data, groups=SPEAKER, seeds=1, **how)
+    return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}
 
 
 def _both(official: Result, speakers: Result, kind: str) -> dict[str, Any]:
@@ -211,15 +214,16 @@ def page(found: dict[str, Any], path: Path) -> None:
         kinds = ["trained"] if encoder in seen else ["untrained", "trained"]
         seen.add(encoder)
         for kind in kinds:
-            near = " / ".join(list(figures(row[kind]["knn"]).values())[:2])
             trained = kind == "trained"
+            one = row[kind] if trained else found["untrained"][encoder]
+            near = " / ".join(list(figures(one["knn"]).values())[:2])
             lines.append(
                 {
                     "features": f"`{row['method']}`" if trained else "untrained",
                     "encoder": encoder,
                     "epochs": str(row["epochs"]) if trained else "",
-                    "seeds": str(len(row[kind]["linear"]["official"])),
-                    **figures(row[kind]["linear"]),
+                    "seeds": str(len(one["linear"]["official"])),
+                    **figures(one["linear"]),
                     "20 neighbours": near,
                     "processor s a run": f"{row['seconds']:.0f}" if trained else "",
                 }

@@ -159,8 +159,9 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
         "accuracy / area under the ROC curve of a linear probe, fitted on the other scenes and tested on the one that\n"
         f"heads the column; mean ± standard deviation over {found['seeds']} seeds of pre-training, which saw the\n"
         f"other scenes without labels ({found['epochs']} epochs). Chips to fit on and to test on: {sizes}.\n"
-        "These are few: a chip more or less is up to a tenth, and no order of methods follows from this table. The size\n"
-        "of a chip is that of the ship, which the types differ in; centring on one window takes it away but for what is blank.\n\n"
+        "These are few: a chip more or less is up to a tenth, and no order of methods follows from this table. The\n"
+        "size of a chip is that of the ship, which the types differ in; centring on one window takes it away but for\n"
+        "what is blank.\n\n"
         f"{markdown(lines)}\n"
         "A run takes "
         + ", ".join(f"{took:.0f} s (`{name}`)" for name, took in found["seconds"].items())
