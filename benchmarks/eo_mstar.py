@@ -43,7 +43,8 @@ ROWS = {  # method, encoder and flags
     "saratr_x": ("saratr_x", VIT, "--epochs 8 --batch-size 64"),
     "mae": ("mae", VIT, "--epochs 8 --batch-size 64"),
 }
-TUNED = "--protocol finetune --views global --epochs 20 --lrs 3e-3 --encoder-rate 0.3 --seeds 1"
+TUNED = "--protocol finetune --views global --epochs 60 --lrs 3e-3 --encoder-rate 1.0"
+TUNINGS = {"all": "--seeds 1", "few": "--seeds 3 --shots 10,20,40"}
 SHOTS = ("10", "20", "40", "100%")
 CENTRE = 64  # pixels of the window that raw pixels and PCA are of; views cut the same
 
@@ -61,10 +62,11 @@ class Job:
         flags = f"{READ} --view.crop {CENTRE} --method {method} {encoder} {options} --seed {self.seed}"
         return ["unlabeled", "eo", "pretrain", f"{data}/train", *flags.split(), "--out", str(self.folder)]
 
-    def tuning(self, data: str) -> list[str]:
+    def tuning(self, data: str, labels: str) -> list[str]:
         """The command that fine-tunes it, and trains the same model from scratch."""
         line = ["unlabeled", "eo", "evaluate", str(self.folder), f"{data}/train", "--test", f"{data}/test"]
-        return [*line, "--label", "folder", *TUNED.split(), "--json", str(self.folder / "finetune.json")]
+        path = self.folder / f"finetune-{labels}.json"
+        return [*line, "--label", "folder", *TUNED.split(), *TUNINGS[labels].split(), "--json", str(path)]
 
     def run(self, data: str) -> None:
         """Train what is not trained yet."""
@@ -96,8 +98,8 @@ def main() -> None:
                 one.result()
             first = not any("untrained" in found[other] for other in ROWS if other in found and _same(other, name))
             found[name] = {**found.get(name, {}), **measured(flags.data, many, first)}
-            if flags.finetune or (many[0].folder / "finetune.json").exists():
-                found[name]["fine-tuned"] = tuned(many[0], flags.data)
+            if flags.finetune or (many[0].folder / "finetune-all.json").exists():
+                found[name]["fine-tuned"] = {**tuned(many[0], flags.data, "few"), **tuned(many[0], flags.data, "all")}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             page(found, Path(f"{flags.out}.md"))
@@ -123,14 +125,17 @@ def features(data: str) -> dict[str, Any]:
     }
 
 
-def tuned(job: Job, data: str) -> dict[str, float]:
-    """Accuracy with all labels, fine-tuned and from scratch."""
-    path = job.folder / "finetune.json"
+def tuned(job: Job, data: str, labels: str) -> dict[str, dict[str, list[float]]]:
+    """Accuracies of models fine-tuned and from scratch, by the number of labels."""
+    line = [sys.executable, "-m", "unlabeled.cli.main", *job.tuning(data, labels)[1:]]
+    path = Path(line[-1])
     if not path.exists():
-        line = [sys.executable, "-m", "unlabeled.cli.main", *job.tuning(data)[1:]]
         subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-    rows = [row for row in json.loads(path.read_text())["rows"] if row["probe"] == "finetune"]
-    return {row["features"].split(" (")[0]: row["mean"] for row in rows if row["metric"] == "accuracy"}
+    out: dict[str, dict[str, list[float]]] = {}
+    for row in json.loads(path.read_text())["rows"]:
+        if (row["probe"], row["metric"]) == ("finetune", "accuracy"):
+            out.setdefault(row["shots"], {})[row["features"].split(" (")[0]] = row["values"]
+    return out
 
 
 def _same(name: str, other: str) -> bool:
@@ -174,17 +179,25 @@ def _ends(one: dict[str, Any]) -> dict[str, str]:
 
 
 def _tuning(found: dict[str, Any]) -> str:
-    """A sentence for every row that was fine-tuned."""
-    lines = []
+    """What was fine-tuned, as a table, with the commands."""
+    lines, commands = [], []
     for name in ROWS:
-        one = found.get(name, {}).get("fine-tuned")
-        if one:
-            command = " ".join(Job(name, 0, _folder("runs/eo_mstar", name, 0)).tuning("mstar")[:-2])
-            lines.append(
-                f"Fine-tuned with all labels after `{name}`, the CNN reaches {one['trained']:.3f}; from scratch with\n"
-                f"the same budget {one['from scratch']:.3f} (one seed, `{command}`).\n\n"
-            )
-    return "".join(lines)
+        of = found.get(name, {}).get("fine-tuned")
+        if not of:
+            continue
+        for kind, title in (("from scratch", "from scratch: the supervised network"), ("trained", f"`{name}`, tuned")):
+            cells = {f"{'all' if shots == '100%' else shots} labels": _text(of[shots][kind]) for shots in of}
+            lines.append({"the CNN": title, **cells})
+        job = Job(name, 0, _folder("runs/eo_mstar", name, 0))
+        commands += [" ".join(job.tuning("mstar", labels)[:-2]) for labels in TUNINGS]
+    if not lines:
+        return ""
+    return (
+        "Trained end to end with the same budget, views and rates; few labels with 3 seeds (of the rows, the views\n"
+        "and, from scratch, the weights), all labels with one. A first budget, twenty epochs with a third of the rate\n"
+        "for the encoder, gave 0.920 tuned and 0.940 from scratch with all labels.\n\n"
+        f"{markdown(lines)}\n```sh\n" + "\n".join(commands) + "\n```\n\n"
+    )
 
 
 def page(found: dict[str, Any], path: Path) -> None:

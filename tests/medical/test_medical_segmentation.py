@@ -13,7 +13,9 @@ import torch
 
 from unlabeled.cli.main import main
 from unlabeled.errors import UserError
+from unlabeled.saved import load
 from unlabeled.training.pretrain import pretrain
+from unlabeled_medical.dense import Decoder
 from unlabeled_medical.readers import VolumeReader
 from unlabeled_medical.segmentation import Budget, _finite_mean, _Task, segment
 
@@ -81,7 +83,7 @@ def test_scores_are_those_of_the_same_seed_whatever_ran_before(run: str, balls: 
 
 
 def test_the_probe_leaves_the_encoder_alone(run: str, balls: tuple[str, str]) -> None:
-    from unlabeled.saved import describe, load
+    from unlabeled.saved import describe
 
     encoder: Any = load(run)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -168,3 +170,15 @@ def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytes
     assert [row["volumes"] for row in json.loads((tmp_path / "scores.json").read_text())] == [2, 2, 2, 2, 4, 4, 4, 4]
     assert main(f"{line} --shots many".split()) == 2
     assert "shares of the labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"width": 12}, {"width": 0}])
+def test_a_budget_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"at least 1|above 0|multiple of 8"):
+        Budget(**wrong)
+
+
+def test_the_decoder_is_as_wide_as_asked(run: str) -> None:
+    encoder: Any = load(run)
+    widths = [Decoder(encoder, 3, width).leave[1].in_channels for width in (8, 32)]
+    assert widths == [8, 32]

@@ -28,7 +28,10 @@ from unlabeled_medical.patches import VolumeEncoder, centres
 from unlabeled_medical.readers import VolumeReader
 
 FRESH = 1000  # first seed of untrained encoders, away from those of training
-HEADS: dict[str, Callable[[VolumeEncoder, int], nn.Module]] = {"probe": LinearProbe, "finetune": Decoder}
+HEADS: dict[str, Callable[[VolumeEncoder, int, int], nn.Module]] = {
+    "probe": lambda encoder, classes, width: LinearProbe(encoder, classes),
+    "finetune": Decoder,
+}
 BASELINES = {"probe": "untrained, frozen", "finetune": "from scratch"}
 
 
@@ -41,12 +44,20 @@ class Budget:
         batch_size: crops a step.
         lr: at its peak, after a tenth of the steps; down to 0 along a cosine.
         weight_decay: of all weights.
+        width: channels of the decoder at the finest scale, a multiple of 8.
     """
 
     steps: int = 300
     batch_size: int = 4
     lr: float = 1e-3
     weight_decay: float = 0.01
+    width: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
+            raise UserError("steps and batch_size are at least 1, lr is above 0, and weight_decay not below 0")
+        if self.width < 8 or self.width % 8:
+            raise UserError(f"width is a multiple of 8, not {self.width}")
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class _Task:
         assert isinstance(encoder, VolumeEncoder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = HEADS[mode](encoder, self.classes).to(self.device)
+            model = HEADS[mode](encoder, self.classes, self.budget.width).to(self.device)
             self._fit(model, few, seed)
         return self._measure(model.eval())
 
