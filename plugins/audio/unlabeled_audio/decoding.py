@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.errors import BrokenItem
-from unlabeled_audio import torchcodec
+from unlabeled_audio import mp3, torchcodec
 from unlabeled_audio.shards import located, members, opened
 from unlabeled_audio.sources import ENCODED
 
@@ -111,19 +111,19 @@ def decode(path: str, start: int, count: int, channel: int | None) -> NDArray[np
     """
     import soundfile as sf
 
-    wave: NDArray[np.float32]
+    wave = mp3.segment(path, start, count)
     try:
-        with sf.SoundFile(opened(path)) as file:
-            if start:
-                file.seek(start)
-            wave = file.read(count, dtype="float32", always_2d=True)
+        if wave is None:
+            with sf.SoundFile(opened(path)) as file:
+                if start:
+                    file.seek(start)
+                wave = file.read(count, dtype="float32", always_2d=True)
     except BrokenItem:
         raise
     except Exception as error:  # soundfile has an error type of its own, and wraps others
-        other = _instead(path, torchcodec.read, start, count)
-        if other is None:
+        wave = _instead(path, torchcodec.read, start, count)
+        if wave is None:
             raise BrokenItem(_cause(path, error)) from None
-        wave = other
     if len(wave) < MISSING * count:
         raise BrokenItem(f"it is truncated: {len(wave)} of {count} frames can be decoded")
     if channel is not None and channel >= wave.shape[1]:
