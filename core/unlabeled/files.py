@@ -12,7 +12,10 @@ from typing import Any, BinaryIO
 
 from unlabeled.errors import UserError
 
-__all__ = ["write_whole"]
+__all__ = ["DOWNLOADS", "downloads", "write_whole"]
+
+DOWNLOADS = "UNLABELED_DATA"
+"""Environment: the folder that downloaded data sets are kept in."""
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -60,6 +63,13 @@ def replace_folder(made: Path, out: Path) -> None:
     os.replace(made, out)
     _sync_folder(out.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def downloads(library: str) -> Path:
+    """Where the data sets of a library are kept: in $UNLABELED_DATA, else among the user's own caches."""
+    own = os.environ.get(DOWNLOADS)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(own) if own else cache / "unlabeled") / library
 
 
 def absolute(source: str) -> str:

@@ -6,20 +6,18 @@ An item stands for a file that holds all of its bands, so that everything else i
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlabeled.errors import BrokenItem, UserError, choose, one_line
+from unlabeled.files import DOWNLOADS, downloads
 from unlabeled_eo.sources import MANY, File, Scene
 
 PREFIX = "torchgeo:"
-FOLDER = "UNLABELED_DATA"  # environment: where downloads are kept
 BANDS = ("bands", "all_bands", "all_band_names", "rgb_bands")  # what data sets call the names of theirs
 ITEMS = 4  # decoded ones that a process keeps, of which several chips may be cut
 
@@ -49,7 +47,7 @@ def _opened(source: str) -> Any:
     if kind in vars(datasets) and kind not in classes:
         raise UserError(f"{kind} is a layer of rasters on a map: give the folder of its files in place of {source}")
     factory = choose("data set of chips of TorchGeo", kind, classes)
-    root = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "unlabeled") / "torchgeo" / kind
+    root = downloads("torchgeo") / kind
     takes = inspect.signature(factory).parameters
     options = {"split": split} if split else {}
     if not set(options) <= set(takes):
@@ -64,7 +62,7 @@ def _opened(source: str) -> Any:
     except Exception as error:  # each data set downloads and unpacks in its own way
         raise UserError(
             f"{source} is not in {root} and could not be downloaded ({type(error).__name__}: "
-            f"{one_line(error, 160)}); put it there, or set {FOLDER} to a folder that has torchgeo/{kind}"
+            f"{one_line(error, 160)}); put it there, or set {DOWNLOADS} to a folder that has torchgeo/{kind}"
         ) from None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from unlabeled.errors import UserError, choose, one_line
+from unlabeled.files import DOWNLOADS, downloads
 
 PREFIX = "medmnist:"
-FOLDER = "UNLABELED_DATA"  # environment: where downloads are kept
 
 
 def stack(source: str) -> tuple[Path, str]:
@@ -19,7 +18,7 @@ def stack(source: str) -> tuple[Path, str]:
         UserError: there is no such set of volumes, or it can neither be found nor downloaded.
     """
     name, _, split = source.removeprefix(PREFIX).partition(":")
-    root = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "unlabeled") / "medmnist"
+    root = downloads("medmnist")
     path = root / f"{name}.npz"
     if not path.exists():
         _fetch(source, name, root)
@@ -44,5 +43,5 @@ def _fetch(source: str, name: str, root: Path) -> None:
     except Exception as error:  # as the library downloads
         raise UserError(
             f"{source} could not be downloaded ({type(error).__name__}: {one_line(error, 120)}); put {name}.npz into "
-            f"{root}, or set {FOLDER} to a folder that has medmnist/{name}.npz"
+            f"{root}, or set {DOWNLOADS} to a folder that has medmnist/{name}.npz"
         ) from None

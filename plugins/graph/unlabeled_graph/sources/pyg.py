@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unlabeled.errors import UserError, choose, one_line
+from unlabeled.files import DOWNLOADS, downloads
 from unlabeled_graph.graphs import Graphs
 
 PREFIX = "pyg:"
-FOLDER = "UNLABELED_DATA"  # environment: where downloads are kept
 MASKS = {"train": "train_mask", "val": "val_mask", "test": "test_mask"}
 
 
@@ -31,7 +29,7 @@ def read(source: str) -> Graphs:
     kind, _, name = source.removeprefix(PREFIX).partition("/")
     classes = {one: getattr(datasets, one) for one in datasets.__all__}
     factory = choose("data set of PyG", kind, classes)
-    root = Path(os.environ.get(FOLDER) or Path.home() / ".cache" / "unlabeled") / "pyg" / kind
+    root = downloads("pyg") / kind
     try:
         found = factory(str(root), name=name) if name else factory(str(root))
     except (TypeError, AssertionError, KeyError, ValueError) as error:
@@ -40,8 +38,8 @@ def read(source: str) -> Graphs:
     except Exception as error:  # each data set downloads and unpacks in its own way
         reason = f"{type(error).__name__}: {one_line(error, None)}"[:160]
         raise UserError(
-            f"{source} could not be downloaded ({reason}); without a network give raw files instead, or set {FOLDER} "
-            "to a folder that has it"
+            f"{source} could not be downloaded ({reason}); without a network give raw files instead, or set "
+            f"{DOWNLOADS} to a folder that has it"
         ) from None
     return _joined(source, [found[number] for number in range(len(found))])
 
