@@ -13,5 +13,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "croma": {"view": "sensors"},
     # OceanSAR, arXiv 2504.06962, trains DINO on Sentinel-1; prototypes fit small data.
     "dino": {"weight_decay": 0.04, "weight_decay_end": 0.4, "set": {"prototypes.prototypes": 1024, "views.local": 4}},
+    "dinov2": {
+        "weight_decay": 0.04,
+        "weight_decay_end": 0.4,
+        "set": {"prototypes.prototypes": 1024, "hidden_prototypes.prototypes": 1024, "views.local": 4},
+    },
     "moco_v3": {"weight_decay": 0.1},
 }
