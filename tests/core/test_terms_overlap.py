@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from toy import CLOCK, ToyEncoder, compare, look, passes, slow, unit
-from unlabeled.branches import Passes
+from unlabeled.branches import Look, Passes
 from unlabeled.contract import Encoded, Kind, Tokens
 from unlabeled.terms.base import Term
 from unlabeled.terms.overlap import Overlap, boxes, overlap
@@ -67,8 +67,6 @@ def test_points_along_an_axis_and_views_of_nothing() -> None:
 
 def made(instances: dict[Kind, Tensor], places: dict[Kind, tuple[Tensor, Tensor]], teacher: Tensor) -> Passes:
     """Passes over views with known places; the teacher's instances are its own."""
-    from unlabeled.branches import Look
-
     looks = {}
     for kind, z in instances.items():
         looks[kind] = [Look(len(z), grid(*places[kind], (2, 2)), Encoded(None, z.flatten(0, 1)))]
