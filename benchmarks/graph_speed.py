@@ -82,6 +82,35 @@ def cca_by_hand(data: str, epochs: int) -> float:
     return by_hand(step, [*first.parameters(), *second.parameters()], epochs) / epochs
 
 
+def graphmae_by_hand(data: str, epochs: int) -> float:
+    """GraphMAE on Cora, an epoch: PyG's attention layers, half of the nodes blanked (a tenth of them by another's)."""
+    from torch import nn
+    from torch_geometric.nn import GATConv
+
+    reader = open_graphs(data)
+    N, V = reader.x.shape
+    first, second = GATConv(V, 128, 4, dropout=0.1), GATConv(512, 128, 4, dropout=0.1)
+    enter, leave = nn.Linear(512, 512, bias=False), GATConv(512, V, 1, dropout=0.1)
+    acts, blank = [nn.PReLU(), nn.PReLU()], nn.Parameter(torch.zeros(V))
+    modules = nn.ModuleList([first, second, enter, leave, *acts])
+
+    def step() -> Tensor:
+        hidden = torch.randperm(N)[: N // 2]
+        noisy = hidden[: N // 40]
+        x = reader.x.clone()
+        x[hidden] = blank
+        x[noisy] = reader.x[torch.randperm(N)[: len(noisy)]]
+        for conv, act in zip((first, second), acts, strict=True):
+            x = act(conv(torch.dropout(x, 0.2, True), reader.edge_index))
+        x = enter(x)
+        x[hidden] = 0
+        out = leave(torch.dropout(x, 0.2, True), reader.edge_index)
+        alike = nn.functional.cosine_similarity(out[hidden], reader.x[hidden], dim=-1)
+        return (1 - alike).pow(3).mean()
+
+    return by_hand(step, [*modules.parameters(), blank], epochs) / epochs
+
+
 def mae_by_hand(data: str, epochs: int, batch_size: int) -> float:
     """Half of the nodes of PyG's batches blanked and rebuilt by our decoder, an epoch of NCI1."""
     from torch_geometric.data import Data
@@ -142,6 +171,7 @@ def main() -> None:
     epochs = flags.epochs
     pairs = {
         "Cora cca_ssg gcn": (ours(cora, "cca_ssg", "gcn", epochs), cca_by_hand(cora, epochs)),
+        "Cora graphmae gat": (ours(cora, "graphmae", "gat", epochs), graphmae_by_hand(cora, epochs)),
         "NCI1 mae gin": (ours(nci1, "mae", "gin", 1, batch_size=64), mae_by_hand(nci1, 1, 64)),
     }
     lines = [
@@ -153,7 +183,7 @@ def main() -> None:
     text = (
         "# Speed of training on graphs\n\n"
         "Processor seconds an epoch in one thread beside a hand-written loop of PyG's own parts; a ratio above 1 is "
-        "faster than by\nhand. Wanted: 0.95.\n\n"
+        "faster than by\nhand. Wanted: 0.95. A run of graphmae is 1,500 epochs of Cora.\n\n"
         f"{markdown(lines)}\n"
         "A made-up graph of 1,000,000 nodes with 32 features and 10,000,000 edges, read from .npz and trained by "
         f"simclr with\nsampled neighbours, {found['steps']:.0f} steps of 512 nodes: {found['seconds']:.0f} s in all, "
