@@ -64,8 +64,10 @@ def test_what_follows_is_the_next_sample_and_the_first_after_the_last() -> None:
 def test_flat_storage_is_padded_sample_by_sample() -> None:
     owner = torch.tensor([[0, 1, 1, 0, 2, 1]])
     flat = Tokens(torch.zeros(1, 6, 1), torch.zeros(1, 6, 1), torch.ones(1, 6, dtype=torch.bool), {}, owner)
-    (rows,) = by_sample(flat, torch.arange(1.0, 7.0)[None, :, None])
+    (rows,) = by_sample(flat, 1, torch.arange(1.0, 7.0)[None, :, None])
     assert rows[..., 0].tolist() == [[1, 4, 0], [2, 3, 6], [5, 0, 0]]
+    (rows,) = by_sample(flat, 2, torch.arange(1.0, 7.0)[None, :, None])
+    assert rows[..., 0].tolist() == [[1, 4, 0], [2, 3, 6], [5, 0, 0], [0, 0, 0]], "the last of the second view is empty"
 
 
 def made(data: Tokens, student: Tensor, teacher: Tensor, hidden: Tensor) -> Passes:

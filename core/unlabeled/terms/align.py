@@ -52,7 +52,7 @@ class Align(Term):
             z, goal = self.projector(look.latent).float(), teacher(whole.latent).float()
             goal = goal if passes.branch == "shared" else goal.detach()
             where = look.tokens.coords if look.tokens.where is None else look.tokens.where
-            seen, *rows = by_sample(look.tokens, look.seen, look.tokens.valid, where, whole.latent, z, goal)
+            seen, *rows = by_sample(look.tokens, look.views, look.seen, look.tokens.valid, where, whole.latent, z, goal)
             student.append(z[look.seen])
             for view in range(look.views):
                 here = slice(view * len(seen) // look.views, (view + 1) * len(seen) // look.views)
@@ -69,12 +69,15 @@ class Align(Term):
         }
 
 
-def by_sample(tokens: Tokens, *of_tokens: Tensor) -> list[Tensor]:
-    """What is known of each token [B, N, ...], a row a sample: flat storage [1, N, ...] is padded with zeros."""
+def by_sample(tokens: Tokens, views: int, *of_tokens: Tensor) -> list[Tensor]:
+    """What is known of each token [B, N, ...], a row a sample: flat storage [1, N, ...] is padded with zeros.
+
+    There are as many rows in each view, also where the last samples have no token and so own none.
+    """
     if tokens.owner is None:
         return list(of_tokens)
     slot = places(tokens.owner)
-    shape = (int(tokens.owner.max()) + 1, int(slot.max()) + 1)
+    shape = (-(-(int(tokens.owner.max()) + 1) // views) * views, int(slot.max()) + 1)
     return [x.new_zeros(*shape, *x.shape[2:]).index_put((tokens.owner, slot), x) for x in of_tokens]
 
 
