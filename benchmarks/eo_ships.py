@@ -12,7 +12,7 @@ import argparse
 import json
 import platform
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +152,15 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
             cells[_short(part.scene)] = " / ".join(_text(values[metric]) for metric in ("accuracy", "auc"))
         lines.append({"features": title, **cells})
     sizes = ", ".join(f"{_short(part.scene)}: {_count(part.train)} to {_count(part.test)}" for part in parts)
-    job = command(first, parts[0], 0, found["epochs"], Path(f"runs/eo_ships/{first}-{parts[0].scene}-0"))
+    folder = Path("runs/eo_ships")
+    shown = replace(parts[0], unlabelled=folder / parts[0].unlabelled.name)
+    job = command(first, shown, 0, found["epochs"], folder / f"{first}-{shown.scene}-0")
     text = (
         "# OpenSARShip, across scenes\n\n"
         "Cargo ships or tankers, in Sentinel-1 GRD scenes (VH, VV, in decibels, the middle 72 pixels of each chip):\n"
         "accuracy / area under the ROC curve of a linear probe, fitted on the other scenes and tested on the one that\n"
         f"heads the column; mean ± standard deviation over {found['seeds']} seeds of pre-training, which saw the\n"
-        f"other scenes without labels ({found['epochs']} epochs). Chips to fit on and to test on: {sizes}.\n"
+        f"other scenes without labels ({found['epochs']} epochs). Chips to fit on and to test on:\n{sizes}.\n"
         "These are few: a chip more or less is up to a tenth, and no order of methods follows from this table. The\n"
         "size of a chip is that of the ship, which the types differ in; centring on one window takes it away but for\n"
         "what is blank.\n\n"
@@ -167,7 +169,8 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
         + ", ".join(f"{took:.0f} s (`{name}`)" for name, took in found["seconds"].items())
         + f" on one thread ({platform.machine()}, no GPU, torch {torch.__version__}); here the first, whose manifest\n"
         "the script writes:\n\n```sh\n" + " ".join(job) + "\n```\n\n"
-        "All of it: `python benchmarks/eo_ships.py ../shared/data/eo/opensarship`.\n"
+        "All of it: `python benchmarks/eo_ships.py ../shared/data/eo/opensarship --seeds "
+        f"{found['seeds']}`.\n"
     )
     path.write_text(text)
     print(text)
