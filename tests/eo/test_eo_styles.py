@@ -100,6 +100,8 @@ def test_a_share_of_the_steps_and_bad_options() -> None:
     assert 16 < int(same.sum()) < 48
     with pytest.raises(UserError, match="share of the steps"):
         SarViews({**FACTS, "styles": bank}, style=1.5)
+    with pytest.raises(UserError, match="before styles were kept"):
+        SarViews({key: value for key, value in FACTS.items() if key != "styles"}, style=0.5)
     with pytest.raises(UserError, match="complex"):
         SarViews({**FACTS, "styles": bank, "complex": True}, style=0.5)
 

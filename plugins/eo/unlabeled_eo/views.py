@@ -64,9 +64,11 @@ class Crops(View):
             raise UserError(f"flips names axes by the letters h and w, not {flips!r}")
         self.side, self._local = crop, local
         self._zoom, self._flips, self._turns = check_bounds("zoom", zoom, 0.1, 10.0), flips, turns
-        self._style, self._styles = style, torch.tensor(facts["styles"] if style else [])
+        self._style, self._styles = style, torch.tensor(facts.get("styles", []) if style else [])
         if not 0 <= style <= 1 or (style and facts["complex"]):
             raise UserError("style is a share of the steps from 0 to 1, of real numbers: complex chips have no styles")
+        if style and not len(self._styles):
+            raise UserError("these data were read before styles were kept with them: train anew, or leave out style")
         self.transforms = 4
 
     # ---- the sample stage
