@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,3 +119,15 @@ def test_readers_keep_styles_of_their_chips(scenes: str) -> None:
     samples = [sample for at in range(len(reader)) if (sample := reader.or_none(at)) is not None]
     found = [styles.amplitudes(styles.filled(one["image"], one["valid"])) for one in samples]
     assert all(min(float((one - style).abs().max()) for one in found) < 1e-3 * float(style.max()) for style in bank)
+
+
+def test_where_few_of_many_chips_can_be_read_these_have_styles(tif: Callable[..., Path], tmp_path: Path) -> None:
+    from unlabeled_eo.readers import EOReader
+
+    for number in range(40):
+        path = tif(f"scenes/{number:02d}.tif", np.random.default_rng(number).random((1, 16, 16)).astype(np.float32))
+        if number not in (17, 30):
+            path.write_bytes(path.read_bytes()[:-600])  # the header is whole and the pixels are not
+    reader = EOReader(str(tmp_path / "scenes"), stored="linear")
+    assert sum(reader.or_none(index) is not None for index in range(40)) == 2
+    assert len(reader.facts["styles"]) == 1

@@ -55,7 +55,7 @@ def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
         UserError: not one chip can be read.
     """
     taken: list[list[Tensor]] = [[] for _ in facts["channels"]]
-    negative, kept = [], list[Any]()
+    negative, kept = list[float](), list[Tensor]()
     reasons: list[str] = []
     looked = reader.some(FITTED)
     for index in looked:
@@ -70,9 +70,9 @@ def fit(reader: Reader, facts: Facts) -> dict[str, Any]:
         step = max(1, flat.shape[1] // POINTS)
         for channel, values, good in zip(taken, flat[:, ::step], known[:, ::step], strict=True):
             channel.append(values[good])
-        negative.append(float((flat[known] < 0).float().mean()))
-        if len(negative) % max(1, len(looked) // styles.KEPT) == 0 and len(kept) < styles.KEPT:
+        if len(negative) % max(1, len(looked) // styles.KEPT) == 0 and len(kept) < styles.KEPT:  # the first among them
             kept.append(styles.amplitudes(styles.filled(image, there(sample))))
+        negative.append(float((flat[known] < 0).float().mean()))
     if not negative:
         raise UserError(f"not one chip can be read; {reasons[0]}")
     every = [torch.cat(channel).double() for channel in taken]
