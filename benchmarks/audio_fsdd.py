@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from running import spread
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
@@ -183,10 +184,11 @@ def figures(one: dict[str, Any]) -> dict[str, str]:
     means = [float(np.mean(run)) for run in one["speakers"]]
     worst = float(np.mean(one["speakers"], 0).min())
 
-    def text(values: list[float]) -> str:
-        return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-
-    return {"official": text(one["official"]), "leave one speaker out": text(means), "worst speaker": f"{worst:.3f}"}
+    return {
+        "official": spread(one["official"]),
+        "leave one speaker out": spread(means),
+        "worst speaker": f"{worst:.3f}",
+    }
 
 
 def _official(row: dict[str, Any]) -> float:

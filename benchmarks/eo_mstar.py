@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import seconds, train
+from running import seconds, spread, train
 from sklearn.decomposition import PCA
 
 from unlabeled.cli.tables import markdown
@@ -158,13 +158,9 @@ def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     return out
 
 
-def _text(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-
-
 def _cells(probes: dict[str, dict[str, list[float]]]) -> dict[str, str]:
     return {
-        f"{title} {shots if shots != '100%' else 'all'}": _text(probes[probe][shots])
+        f"{title} {shots if shots != '100%' else 'all'}": spread(probes[probe][shots])
         if shots in probes.get(probe, {})
         else ""
         for probe, title in (("linear", "linear,"), ("knn", "k-NN,"))
@@ -174,7 +170,7 @@ def _cells(probes: dict[str, dict[str, list[float]]]) -> dict[str, str]:
 
 def _ends(one: dict[str, Any]) -> dict[str, str]:
     """The last columns."""
-    held = _text(one["held out"]) if "held out" in one else ""
+    held = spread(one["held out"]) if "held out" in one else ""
     return {"linear, held out": held, "s a run": f"{one['seconds']:.0f}" if "seconds" in one else ""}
 
 
@@ -186,7 +182,7 @@ def _tuning(found: dict[str, Any]) -> str:
         if not of:
             continue
         for kind, title in (("from scratch", "from scratch: the supervised network"), ("trained", f"`{name}`, tuned")):
-            cells = {f"{'all' if shots == '100%' else shots} labels": _text(of[shots][kind]) for shots in of}
+            cells = {f"{'all' if shots == '100%' else shots} labels": spread(of[shots][kind]) for shots in of}
             lines.append({"the CNN": title, **cells})
         job = Job(name, 0, _folder("runs/eo_mstar", name, 0))
         commands += [" ".join(job.tuning("mstar", labels)[:-2]) for labels in TUNINGS]

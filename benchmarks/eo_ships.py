@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import seconds, train
+from running import seconds, spread, train
 
 from unlabeled.cli.tables import markdown
 from unlabeled.evaluation.evaluate import evaluate
@@ -149,7 +149,7 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
         cells = {}
         for part in parts:
             values = found["scenes"][part.scene][name][kind]
-            cells[_short(part.scene)] = " / ".join(_text(values[metric]) for metric in ("accuracy", "auc"))
+            cells[_short(part.scene)] = " / ".join(spread(values[metric], 2) for metric in ("accuracy", "auc"))
         lines.append({"features": title, **cells})
     sizes = ", ".join(f"{_short(part.scene)}: {_count(part.train)} to {_count(part.test)}" for part in parts)
     folder = Path("runs/eo_ships")
@@ -184,10 +184,6 @@ def _short(scene: str) -> str:
 
 def _count(path: Path) -> int:
     return len(path.read_text().splitlines()) - 1
-
-
-def _text(values: list[float]) -> str:
-    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import seconds, train
+from running import seconds, spread, train
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
@@ -99,14 +99,10 @@ def cells(one: Any) -> dict[str, str]:
     """The columns of a row."""
     titles = {"linear": "linear", "knn": "k-NN"}
     return {
-        f"{titles[probe]}, {'AUC' if metric == 'auc' else metric}": _text(one[probe][metric])
+        f"{titles[probe]}, {'AUC' if metric == 'auc' else metric}": spread(one[probe][metric])
         for probe, metrics in METRICS.items()
         for metric in metrics
     }
-
-
-def _text(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def page(found: dict[str, Any], path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
@@ -69,11 +69,12 @@ class Draws:
         keys: [B] int64.
         step: [B] int64, keys that the samples of a step and a view have in common, on every rank; none: there is no
             step.
+        path: labels of the forks since then, which those keys still have to follow.
     """
 
-    def __init__(self, keys: Tensor, step: Tensor | None = None):
+    def __init__(self, keys: Tensor, step: Tensor | None = None, path: tuple[int | str, ...] = ()):
         self.keys = keys
-        self._step = step
+        self._step, self._path = step, path  # followed when asked for: few views share anything
         self._calls = 0
 
     @cached_property
@@ -87,18 +88,21 @@ class Draws:
 
     def shared(self) -> Draws:
         """A stream whose rows are alike, for what all samples of a step share; another for each of its views."""
-        return Draws(torch.zeros_like(self.keys) if self._step is None else self._step)
+        alike = Draws(torch.zeros_like(self.keys) if self._step is None else self._step)
+        return reduce(Draws.fork, self._path, alike)
 
     def fork(self, label: int | str) -> Draws:
         """An independent stream for a named purpose; forking does not advance this one."""
-        step = None if self._step is None else Draws(self._step).fork(label).keys
+        path = () if self._step is None else (*self._path, label)
         if self._one is not None:
-            return Draws(torch.tensor([_signed(_mix_one(self._one ^ _mix_one(_label(label) + _GOLDEN)))]), step)
-        return Draws(_mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device))), step)
+            keys = torch.tensor([_signed(_mix_one(self._one ^ _mix_one(_label(label) + _GOLDEN)))])
+        else:
+            keys = _mix(self.keys ^ _mix(torch.as_tensor(_label(label) + _GOLDEN, device=self.keys.device)))
+        return Draws(keys, self._step, path)
 
     def rows(self, select: slice | Tensor) -> Draws:
         """The same stream for some of the samples."""
-        part = Draws(self.keys[select], None if self._step is None else self._step[select])
+        part = Draws(self.keys[select], None if self._step is None else self._step[select], self._path)
         part._calls = self._calls
         return part
 

@@ -148,8 +148,8 @@ class Batches(Portable, Dataset[Step]):
         keys = sample_keys(self.order.seed, epoch, indices)
         step = read_views(self.reader, self.view, self.kinds, indices, keys, self.order.samples, self.registry)
         once = sample_keys(self.order.seed, micro // self.order.accumulate, torch.tensor([-1]))  # of no sample
-        alike = once.expand(len(step.samples))
-        step.shared = {kind: view_keys(alike, kind, count) for kind, count in self.kinds.items()}
+        B = len(step.samples)
+        step.shared = {kind: view_keys(once, kind, count).repeat_interleave(B) for kind, count in self.kinds.items()}
         return step if self.on_device else finish(step, self.view, self.transform)
 
 

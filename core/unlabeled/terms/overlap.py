@@ -23,9 +23,9 @@ def boxes(tokens: Tokens) -> tuple[Tensor, Tensor] | None:
     """
     if tokens.where is None or tokens.owner is not None:
         return None
-    where, axes = tokens.where.detach(), range(tokens.where.shape[-1])
-    every = torch.tensor([len(tokens.coords[..., axis].unique()) for axis in axes], device=where.device)
-    step = (where.amax(1) - where.amin(1)) / (every - 1).clamp(min=1)
+    where = tokens.where.detach()
+    gaps = (tokens.coords.sort(1).values.diff(dim=1) > 0).sum(1)  # [B, P], one less than there are places along an axis
+    step = (where.amax(1) - where.amin(1)) / gaps.clamp(min=1)
     low = torch.where(tokens.valid[..., None], where, torch.inf).amin(1) - step / 2
     high = torch.where(tokens.valid[..., None], where, -torch.inf).amax(1) + step / 2
     middle, half = (low + high) / 2, (high - low).clamp(min=LEAST) / 2

@@ -218,7 +218,7 @@ class Crops(View):
 
 def one_slice(image: Tensor, number: int) -> Tensor:
     """[..., D, H, W] in which every slice across depth is the one of that number."""
-    return image.narrow(-3, number, 1).expand_as(image).clone()
+    return image.narrow(-3, number, 1).expand_as(image)
 
 
 class Cut:
