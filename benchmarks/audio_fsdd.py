@@ -35,7 +35,7 @@ from unlabeled_audio.readers import AudioReader
 
 TRAIN, TEST = ("*_[1-4][0-9].wav", "*_[5-9].wav"), "*_[0-4].wav"  # the official split: the last number of the name
 LABEL, SPEAKER = "{digit}_*", "*_{speaker}_*"
-LEFT_OUT = {"rotation": "sound has no transforms", "sie": "sound has no transforms", "supcon": "it takes labels"}
+LEFT_OUT = {"supcon": "it takes labels"}
 MIXED = ("simclr", "byol", "byol_a")  # their views also have a background of the training clips, as BYOL-A's
 
 

@@ -72,6 +72,26 @@ def _sparse(mel: Mel) -> Tensor:
         return _tables(mel, torch.device("cpu"))[1].T.contiguous().to_sparse_csr()
 
 
+def _mels(hertz: Tensor | float) -> Tensor:
+    """On the scale of HTK, which the filters are even on."""
+    return 2595 * (1 + torch.as_tensor(hertz, dtype=torch.float64) / 700).log10()
+
+
+def _middles(mel: Mel) -> Tensor:
+    return torch.linspace(float(_mels(mel.low)), float(_mels(mel.high)), mel.mels + 2, dtype=torch.float64)[1:-1]
+
+
+def centres(mel: Mel) -> Tensor:
+    """[F] Hz that the bands have in their middles."""
+    return 700 * (10 ** (_middles(mel) / 2595) - 1)
+
+
+def place_of(hertz: Tensor, mel: Mel) -> Tensor:
+    """Where frequencies lie among the bands: 0 is the middle of the first, 1 of the second."""
+    middles = _middles(mel)
+    return (_mels(hertz) - middles[0]) / (middles[1] - middles[0] if mel.mels > 1 else 1.0)
+
+
 def frames_of(length: Tensor, mel: Mel) -> Tensor:
     """How many frames a clip of `length` samples has: one is in the middle of every hop-th sample."""
     return 1 + length // mel.hop

@@ -47,7 +47,7 @@ METHODS: Mapping[str, Method] = {
         paper="2306.00107",
         summary="hubert with several codebooks, and the constant-Q transform of blanked frames",
     ),
-    # In the paper codes are of other encoders' features: --set token_ids.target=checkpoint token_ids.target.run=RUN.
+    # In the paper codes are of other encoders' features: --set token_ids.target=checkpoint and .target.run=RUN.
     "spear": replace(
         CORE["hubert"],
         terms=(use("token_ids", target="mfcc", codes=256, books=8),),

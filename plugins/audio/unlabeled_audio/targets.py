@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
-from unlabeled_audio.features import FLOOR, Mel
+from unlabeled_audio.features import FLOOR, Mel, place_of
 from unlabeled_audio.tokens import LogMelEncoder
 from unlabeled_audio.waves import FIELD, STRIDE, Wav2Vec2
 
@@ -119,8 +119,5 @@ def _waves(hertz: Tensor, rate: int, octave: int) -> Tensor:
 
 def _between(hertz: Tensor, mel: Mel) -> Tensor:
     """[F, bands] weights that read a frequency off the mel bands on both sides of it; the outermost beyond them."""
-    low, high = (2595 * math.log10(1 + edge / 700) for edge in (mel.low, mel.high))
-    centres = torch.linspace(low, high, mel.mels + 2, dtype=torch.float64)[1:-1]
-    place = (2595 * (1 + hertz / 700).log10() - centres[0]) / (centres[1] - centres[0] if mel.mels > 1 else 1.0)
-    far = (place.clamp(0, mel.mels - 1)[None] - torch.arange(mel.mels)[:, None]).abs()
+    far = (place_of(hertz, mel).clamp(0, mel.mels - 1)[None] - torch.arange(mel.mels)[:, None]).abs()
     return (1 - far).clamp(min=0)
