@@ -23,7 +23,7 @@ from unlabeled import plugins
 from unlabeled.cli.tables import markdown
 from unlabeled.evaluation.evaluate import evaluate
 
-LEFT_OUT = {"supcon": "it takes labels", "maskfeat": "volumes have no features of their own", "hubert": "of that"}
+LEFT_OUT = {"supcon": "it takes labels"}
 READ = "--spacing 2"  # stacks count as 1 mm: 32 voxels a side in place of 64
 METRICS = {"linear": ("auc", "accuracy"), "knn": ("accuracy",)}
 Found = dict[str, dict[str, list[float]]]

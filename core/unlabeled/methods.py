@@ -57,7 +57,10 @@ class Method:
     summary: str = ""
 
     def with_options(self, options: Mapping[str, Any]) -> Method:
-        """The method with options replaced: {"contrast.temperature": 0.5, "random.ratio": 0.6, "barlow.weight": 2}."""
+        """The method with options replaced: {"contrast.temperature": 0.5, "random.ratio": 0.6, "barlow.weight": 2}.
+
+        A target's own options go by one more name: {"rebuild.target": "hog", "rebuild.target.cell": 4}.
+        """
         method = self
         for key, value in options.items():
             part, dot, option = key.partition(".")
@@ -72,6 +75,11 @@ class Method:
                 return one
             if option == "weight" and one in self.terms:
                 return replace(one, weight=value if isinstance(value, Mapping) else _number(float, part, option, value))
+            name, dot, inner = option.partition(".")
+            if dot and name == "target" and name in one.options:
+                held = one.options[name]
+                target = {**(held if isinstance(held, Mapping) else {"name": held}), inner: value}
+                return replace(one, options={**one.options, name: target})
             return replace(one, options={**one.options, option: value})
 
         names = [term.name for term in self.terms] + [self.teacher.name] + ([self.hide.name] if self.hide else [])

@@ -348,6 +348,10 @@ def test_options_replace_options() -> None:
     assert METHODS["dino"].terms[0] == Part("prototypes")
     assert METHODS["mae"].with_options({"random.ratio": 0.6}).hide == use("random", ratio=0.6)
     assert METHODS["mae"].with_options({}) == METHODS["mae"]
+    (rebuild,) = METHODS["maskfeat"].with_options({"rebuild.target": "hog", "rebuild.target.cell": 4}).terms
+    assert rebuild.options["target"] == {"name": "hog", "cell": 4}
+    (rebuild,) = METHODS["maskfeat"].with_options({"rebuild.target.cell": 4}).terms
+    assert rebuild.options["target"] == {"name": "default", "cell": 4}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from unlabeled.contract import Encoder, Reader, View
+    from unlabeled.contract import Encoder, Reader, Target, View
     from unlabeled.masking import Mask
     from unlabeled.methods import Method
 
@@ -42,6 +42,13 @@ def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
     from unlabeled_medical.masks import Distort, TissueWindow
 
     return {"distort": Distort, "tissue": TissueWindow}
+
+
+@hookimpl
+def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
+    from unlabeled_medical.targets import HOG
+
+    return {"hog": HOG}
 
 
 @hookimpl
