@@ -4,8 +4,8 @@
 
 The plain loop is a Dataset that decodes with soundfile, as torchaudio has no decoder of its own any more, cuts two
 random segments, makes torchaudio's MelSpectrogram of each, a random resized crop and a stack padded to the longest.
-Both decode the same files in two worker processes, in batches of 64. Processor time is of all processes, so that a
-busy machine counts less.
+Both decode the same files in two worker processes, in batches of 64, for as many epochs, which share their workers.
+Processor time is of all processes, so that a busy machine counts less.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unlabeled.data.batches import Batches, Order, finish, loader
 from unlabeled_audio.features import Mel
 from unlabeled_audio.readers import AudioReader
 
-BATCH, WORKERS = 64, 2
+BATCH, WORKERS, EPOCHS = 64, 2, 3
 torch.set_num_threads(1)
 
 
@@ -72,23 +72,26 @@ def stack(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def plain(reader: AudioReader) -> None:
-    """An epoch of the plain loop."""
+    """Epochs of the plain loop."""
     data = Plain(list(reader.clips.paths), reader.mel)
-    for mels in DataLoader(data, BATCH, shuffle=True, num_workers=WORKERS, collate_fn=stack, drop_last=True):
-        assert mels.shape[0] == 2 * BATCH
+    how = {"shuffle": True, "collate_fn": stack, "drop_last": True}
+    batches = DataLoader(data, BATCH, num_workers=WORKERS, persistent_workers=True, **how)  # type: ignore[arg-type]
+    for _ in range(EPOCHS):
+        for mels in batches:
+            assert mels.shape[0] == 2 * BATCH
 
 
 def ours(reader: AudioReader) -> None:
-    """An epoch as a run makes it: segments in the workers, log-mels and crops batched where the encoder is."""
+    """Epochs as a run makes them: segments in the workers, log-mels and crops batched where the encoder is."""
     registry = plugins.load("audio")
     view = registry.make("view", "resized_crops", reader.facts, frames=(0.6, 1.0))
     order = Order(torch.arange(len(reader)), BATCH, 0)
     batches = Batches(reader, view, {"global": 2}, order, registry, True)
-    for step in loader(batches, 0, order.epoch_steps, WORKERS, False):
+    for step in loader(batches, 0, EPOCHS * order.epoch_steps, WORKERS, False):
         assert finish(step, view).views["global"]["logmel"].shape[0] == 2 * BATCH
 
 
-def timed(epoch: Callable[[AudioReader], None], reader: AudioReader) -> tuple[float, float]:
+def timed(epochs: Callable[[AudioReader], None], reader: AudioReader) -> tuple[float, float]:
     """Seconds on the clock, and of all processors."""
 
     def spent() -> float:
@@ -96,7 +99,7 @@ def timed(epoch: Callable[[AudioReader], None], reader: AudioReader) -> tuple[fl
         return sum(one.ru_utime + one.ru_stime for one in both)
 
     before, start = spent(), time.perf_counter()
-    epoch(reader)
+    epochs(reader)
     return time.perf_counter() - start, spent() - before
 
 
@@ -134,7 +137,7 @@ def main() -> None:
             segments(suffix, flags.long)
         return
     reader = AudioReader(flags.data)
-    clips = len(reader) // BATCH * BATCH
+    clips = EPOCHS * (len(reader) // BATCH * BATCH)
     found: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
     for _ in range(flags.rounds):
         found["plain"].append(timed(plain, reader))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 from functools import cached_property, reduce
 
 import torch
@@ -105,6 +106,21 @@ class Draws:
         part = Draws(self.keys[select], None if self._step is None else self._step[select], self._path)
         part._calls = self._calls
         return part
+
+    def each(self) -> Iterator[Draws]:
+        """The rows as streams of their own, as `rows` gives them."""
+        numbers = self.keys.tolist() if self.keys.device.type == "cpu" else []
+        for at in range(len(self)):
+            one = self.rows(slice(at, at + 1))
+            if numbers:
+                one.__dict__["_one"] = numbers[at] & _ALL  # known: nothing has to be asked of the tensor
+            yield one
+
+    def numbers(self, count: int) -> list[float]:
+        """What `uniform(count)` holds of a single sample, in [0, 1)."""
+        few = self._few(count)
+        out: list[float] = self.uniform(count)[0].tolist() if few is None else [(one >> 40) * 2.0**-24 for one in few]
+        return out
 
     def folded(self, rows: int = 1) -> Draws:
         """Other rows: each depends on an equal share of the keys in their order, or on all where there is no such."""

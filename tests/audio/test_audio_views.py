@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_a_room_of_one_echo_adds_it_and_keeps_the_power() -> None:
 
 
 def test_segments_are_parts_of_the_clip_of_the_right_length(reader: AudioReader) -> None:
-    view = Segments(reader.facts, seconds=0.3, share=(0.6, 0.8), local=(0.2, 0.4))
+    view = Segments(reader.facts, seconds=0.3, share=(0.6, 0.8), local=(0.2, 0.4), gain=0.0)
     starts = set()
     for number in range(30):
         for kind, low, high in (("global", 0.6, 0.8), ("local", 0.2, 0.4)):
@@ -89,14 +90,17 @@ def test_segments_are_parts_of_the_clip_of_the_right_length(reader: AudioReader)
     assert view.sample(reader[1], "whole", draws(1))["wave"].equal(reader[1]["wave"])
 
 
-def test_gain_is_in_decibels(reader: AudioReader, batch: Batch) -> None:
-    view = Segments(reader.facts, gain=6.0)
-    rows = len(batch["wave"])
-    out = view.batch(batch, "global", draws(rows))["wave"]
-    decibel = 20 * (out.abs().amax(1) / batch["wave"].abs().amax(1)).log10()
-    assert float(decibel.abs().max()) <= 6
-    assert float(decibel.std()) > 1
-    assert view.batch(batch, "plain", draws(rows)) is batch
+def test_gain_is_in_decibels(reader: AudioReader) -> None:
+    view, still = Segments(reader.facts, gain=6.0), Segments(reader.facts, gain=0.0)
+    decibel = []
+    for number in range(40):
+        loud, plain = (one.sample(reader[1], "global", draws(1, number))["wave"] for one in (view, still))
+        ratio = loud.abs().max() / plain.abs().max()
+        torch.testing.assert_close(loud, plain * ratio)
+        decibel.append(20 * math.log10(ratio))
+    assert max(map(abs, decibel)) <= 6
+    assert min(decibel) < -4 < 4 < max(decibel)
+    assert view.sample(reader[1], "plain", draws(1))["wave"].abs().max() == reader[1]["wave"].abs().max()
 
 
 def test_a_box_of_everything_is_the_log_mel_itself(batch: Batch, reader: AudioReader) -> None:
@@ -117,6 +121,24 @@ def test_a_box_is_the_part_that_it_names(reader: AudioReader) -> None:
     inside = slice(1, -1)
     assert torch.allclose(out[inside, 1:38], expected[inside, 1:38], atol=0.02)
     assert not out[:, 40:].any(), "nothing comes after the end of the clip"
+
+
+def test_boxes_are_what_grid_sample_makes_of_each_clip_alone() -> None:
+    chance = torch.Generator().manual_seed(0)
+    mel, count = torch.randn(5, 16, 30, generator=chance), torch.tensor([30, 17, 1, 2, 29])
+    height, low = torch.rand(5, generator=chance), torch.rand(5, generator=chance)
+    width, start = 0.5 + torch.rand(5, generator=chance), torch.rand(5, generator=chance) - 0.5
+    mel = mel * (torch.arange(30) < count[:, None])[:, None]
+    out = resized(mel, count, height, width, low * (1 - height), start)
+    for row, frames in enumerate(count.tolist()):
+        across = start[row] + width[row] * (torch.arange(frames) + 0.5) / frames
+        up = low[row] * (1 - height[row]) + height[row] * (torch.arange(16) + 0.5) / 16
+        y, x = torch.meshgrid(2 * up - 1, 2 * across - 1, indexing="ij")
+        longer = torch.nn.functional.pad(mel[row, :, :frames], (0, 3))  # zeros follow a clip, as they do in a batch
+        x = (x + 1) * frames / (frames + 3) - 1
+        made = torch.nn.functional.grid_sample(longer[None, None], torch.stack([x, y], -1)[None], align_corners=False)
+        assert torch.allclose(out[row, :, :frames], made[0, 0], atol=1e-5)
+        assert not out[row, :, frames:].any()
 
 
 def test_a_box_beyond_the_clip_finds_the_mean() -> None:

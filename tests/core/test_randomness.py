@@ -199,3 +199,13 @@ def test_what_is_shared_is_one_stream_for_a_step_and_follows_forks_and_rows() ->
     assert (x[0] != mine.fork("again").shared().uniform(4)[0]).all()
     assert (x[0] != Draws(mine.keys, step + 1).fork("batch").shared().uniform(4)[0]).all()
     assert (mine.uniform(4) == Draws(sample_keys(0, 0, torch.arange(64))).fork("batch").uniform(4)).all()
+
+
+def test_rows_one_by_one_are_the_rows_and_numbers_are_uniform() -> None:
+    draws = Draws(sample_keys(3, 1, torch.arange(5)), torch.arange(5)).fork("view")
+    for at, one in enumerate(draws.each()):
+        row = draws.rows(slice(at, at + 1))
+        for count in (1, 3, 40):  # few are made without tensors, many with them
+            assert one.numbers(count) == row.uniform(count)[0].tolist()
+        assert one.fork("noise").uniform(2).equal(row.fork("noise").uniform(2))
+        assert one.shared().bits(2).equal(row.shared().bits(2))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -26,6 +27,8 @@ __all__ = ["Broken"]
 
 Item = TypeVar("Item")
 
+SMALL = 1 << 15  # bytes
+_NUMPY = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64}
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
 
@@ -54,6 +57,13 @@ class Step:
     transforms: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], where the method asks for them
     shared: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], keys of the step and the view alone
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process; small tensors go as bytes, since a piece of shared memory each costs far more."""
+        return {one.name: _packed(getattr(self, one.name)) for one in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({name: _unpacked(value) for name, value in state.items()})
+
     def to(self, device: torch.device) -> Step:
         """On a device; copies from pinned memory do not wait."""
 
@@ -76,6 +86,19 @@ class Step:
         keys = {kind: keys.pin_memory() for kind, keys in self.keys.items()}
         shared = {kind: keys.pin_memory() for kind, keys in self.shared.items()}
         return replace(self, views=views, keys=keys, samples=self.samples.pin_memory(), shared=shared)
+
+
+def _packed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _packed(one) for name, one in value.items()}
+    small = isinstance(value, Tensor) and value.nbytes < SMALL and value.dtype in _NUMPY and value.device.type == "cpu"
+    return value.numpy() if small else value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _unpacked(one) for name, one in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 @dataclass(frozen=True)
@@ -186,11 +209,11 @@ def read_views(
             assert again is not None
             views[kind] = again
             continue
-        draws = Draws(all_keys[kind])
-        made = [
-            view.sample(sample, kind, draws.rows(slice(at, at + 1))) if one_by_one else sample
-            for at, sample in enumerate(samples * count)
-        ]
+        made = samples * count
+        if one_by_one:
+            made = [
+                view.sample(sample, kind, one) for sample, one in zip(made, Draws(all_keys[kind]).each(), strict=True)
+            ]
         views[kind] = collate(made, registry)
     return Step(views, all_keys, indices, broken)
 
@@ -219,14 +242,13 @@ def try_batch(reader: Reader, indices: Tensor) -> Batch | None:
 
 def _read_each(reader: Reader, indices: Tensor, pool: Tensor, broken: list[Broken]) -> tuple[list[int], list[Sample]]:
     """Numbers and samples, one by one; a neighbour's in place of a broken one's."""
-    pairs = [_read(reader, int(index), pool, broken) for index in indices]
+    pairs = [_read(reader, index, pool, broken) for index in indices.tolist()]
     return [number for number, _ in pairs], [sample for _, sample in pairs]
 
 
 def _read(reader: Reader, index: int, pool: Tensor, broken: list[Broken]) -> tuple[int, Sample]:
-    place = int(torch.searchsorted(pool, index))
     for further in range(TRIES):
-        other = index if further == 0 else int(pool[(place + further) % len(pool)])
+        other = index if further == 0 else int(pool[(int(torch.searchsorted(pool, index)) + further) % len(pool)])
         try:
             return other, reader[other]
         except Exception as error:  # whatever a decoder raises for a damaged file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+from torch.utils.data import default_collate
 
 from unlabeled.contract import Batch, Sample
 from unlabeled.errors import UserError
@@ -30,5 +30,5 @@ def collate(samples: Sequence[Sample], registry: Registry) -> Batch:
                 f"samples differ in the shape of {name!r} ({min(shapes)} and {max(shapes)}): choose a view that crops "
                 f"them to one size, or give domain {registry.domain!r} an unlabeled_collate hook"
             )
-        batch[name] = torch.stack([sample[name] for sample in samples])
+        batch[name] = default_collate([sample[name] for sample in samples])  # in a worker, in memory that is shared
     return batch

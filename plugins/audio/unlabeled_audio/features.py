@@ -120,17 +120,31 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     there = torch.arange(T, device=wave.device) < frames_of(length, mel)[:, None]
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
-        around = nn.functional.pad(wave.float(), (mel.window // 2, mel.window))
-        frames = around.unfold(1, mel.window, mel.hop)[:, :T]  # [B, T, window]
         if is_exporting():  # a program cannot choose rows
-            return torch.where(there[..., None], _logs(frames * window, filters, size, mel), 0).transpose(1, 2)
-        out = frames.new_zeros(B, T, mel.mels)
-        on_cpu = wave.device.type == "cpu"
-        filters = _sparse(mel) if on_cpu else filters
-        rows = there.nonzero()  # padding, often most of a batch, costs no transform
-        for row, frame in (some.unbind(1) for some in rows.split(PIECE if on_cpu else MANY)):
-            out[row, frame] = _logs(frames[row, frame] * window, filters, size, mel)
-    return out.transpose(1, 2)
+            logs = _logs(_frames(wave, T, mel) * window, filters, size, mel)
+            return torch.where(there[..., None], logs, 0).transpose(1, 2)
+        out = wave.new_zeros(B * T, mel.mels, dtype=torch.float32)
+        filters = _sparse(mel) if wave.device.type == "cpu" else filters
+        for clips in _groups(there):
+            most = int(there[clips].any(0).sum())  # no clip of the group has more frames
+            frames = _frames(wave[clips, : most * mel.hop], most, mel)
+            rows = there[clips, :most].nonzero()  # padding, often most of a batch, costs no transform
+            for row, frame in (some.unbind(1) for some in rows.split(PIECE if filters.is_sparse_csr else MANY)):
+                logs = _logs(frames[row, frame] * window, filters, size, mel)
+                out.index_copy_(0, (row + clips.start) * T + frame, logs)
+    return out.view(B, T, -1).transpose(1, 2)
+
+
+def _frames(wave: Tensor, count: int, mel: Mel) -> Tensor:
+    """[B, count, W], zeros before the wave and after it."""
+    return nn.functional.pad(wave.float(), (mel.window // 2, mel.window)).unfold(1, mel.window, mel.hop)[:, :count]
+
+
+def _groups(there: Tensor) -> list[slice]:
+    """Neighbouring clips that go together: on a CPU as few as fill a piece, so that little is padded."""
+    B = len(there)
+    size = max(1, PIECE * B // max(1, int(there.sum()))) if there.device.type == "cpu" else B
+    return [slice(start, min(B, start + size)) for start in range(0, B, size)]
 
 
 def features(batch: Batch, mel: Mel) -> tuple[Tensor, Tensor]:

@@ -67,27 +67,25 @@ class Segments(View):
     def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
         if kind == "whole":
             return sample
-        wave = self._segment(sample["wave"], kind, draws)
+        wave, loud = self._segment(sample["wave"], kind, draws)
         if kind in RANDOM and self.rooms:
             wave = in_room(wave, self.rooms.take(draws.fork("room")))
         if kind in RANDOM and self.background:
             chance = draws.fork("background")
             noise = self.background.take(chance, len(wave) / self.mel.rate)
             wave = at_ratio(wave, noise, float(chance.uniform(1, low=self.snr[0], high=self.snr[1])))
-        return {**sample, "wave": wave, "length": torch.tensor(len(wave))}
+        if kind in RANDOM:
+            wave = wave * 10 ** (self.gain * (2 * loud - 1) / 20)
+        return {**sample, "wave": wave, "length": torch.tensor(wave.shape[0])}
 
-    def _segment(self, wave: Tensor, kind: Kind, draws: Draws) -> Tensor:
+    def _segment(self, wave: Tensor, kind: Kind, draws: Draws) -> tuple[Tensor, float]:
+        """A random part, and a number that is still to be used."""
         low, high = self.shares.get(kind, (1.0, 1.0))
-        share, place = draws.uniform(2)[0].tolist()
-        count = min(self.most, max(1, round(len(wave) * (low + (high - low) * share))))
-        start = int(place * (len(wave) - count + 1))
-        return wave[start : start + count]
-
-    def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
-        if kind not in RANDOM:
-            return batch
-        decibel = draws.uniform(1, low=-self.gain, high=self.gain)
-        return {**batch, "wave": batch["wave"] * 10 ** (decibel / 20)}
+        share, place, further = draws.numbers(3)
+        there = wave.shape[0]
+        count = min(self.most, max(1, round(there * (low + (high - low) * share))))
+        start = int(place * (there - count + 1))
+        return wave[start : start + count], further
 
     def transform(self, batch: Batch, which: Tensor) -> Batch:
         """As it is, backwards, a quarter faster and higher, or both: for methods that tell which, and for no others."""
@@ -132,7 +130,6 @@ class ResizedCrops(Segments):
         self.bands, self.frames = check_bounds("bands", bands, 0.05, 1.0), check_bounds("frames", frames, 0.05, 4.0)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
-        batch = super().batch(batch, kind, draws)
         if kind not in RANDOM:
             return batch
         mel = log_mel(batch["wave"], batch["length"], self.mel)
@@ -150,13 +147,22 @@ def resized(mel: Tensor, count: Tensor, height: Tensor, width: Tensor, low: Tens
     the clip); linear interpolation, zero outside.
     """
     B, bands, T = mel.shape
-    frame, band = torch.arange(T, device=mel.device), torch.arange(bands, device=mel.device)
-    across = start[:, None] + width[:, None] * (frame + 0.5) / count[:, None]  # [B, T], share of the clip
-    up = low[:, None] + height[:, None] * (band + 0.5) / bands  # [B, F], share of the bands
-    x = across * (2 * count[:, None] / T) - 1  # as grid_sample counts: −1 … 1 is the tensor from edge to edge
-    grid = torch.stack([x[:, None].expand(B, bands, T), (2 * up - 1)[:, :, None].expand(B, bands, T)], -1)
-    out = F.grid_sample(mel[:, None], grid.to(mel.dtype), padding_mode="zeros", align_corners=False)[:, 0]
-    return out.masked_fill_((frame >= count[:, None])[:, None], 0.0)
+    up = low[:, None] * bands + height[:, None] * (torch.arange(bands, device=mel.device) + 0.5) - 0.5  # [B, F]
+    (first, then), (less, more) = (x.unbind(-1) for x in _beside(up, bands))
+    columns = mel.mT.reshape(B * T, bands)  # a frame after another, as they were made
+    row, frame = (torch.arange(T, device=mel.device) < count[:, None]).nonzero().unbind(1)  # padding costs nothing
+    at, share = _beside(start[row] * count[row] + width[row] * (frame + 0.5) - 0.5, T)
+    made = F.embedding_bag(row[:, None] * T + at, columns, mode="sum", per_sample_weights=share)  # [N, F]
+    made = made.gather(1, first[row]) * less[row] + made.gather(1, then[row]) * more[row]
+    return mel.new_zeros(B * T, bands).index_copy_(0, row * T + frame, made).view(B, T, bands).mT
+
+
+def _beside(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The two whole places [..., 2] beside fractional ones from 0 to size − 1, and their shares, none of one beyond."""
+    first = place.floor()
+    both = torch.stack([first, first + 1], -1)
+    share = torch.stack([first + 1 - place, place - first], -1)
+    return both.long().clamp(0, size - 1), share.masked_fill((both < 0) | (both >= size), 0.0)
 
 
 class SpecAugment(Segments):
@@ -198,7 +204,6 @@ class SpecAugment(Segments):
         self.bands, self.frames, self.masks = bands, frames, masks
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
-        batch = super().batch(batch, kind, draws)
         if kind not in RANDOM or not self.masks:
             return batch
         mel = log_mel(batch["wave"], batch["length"], self.mel)

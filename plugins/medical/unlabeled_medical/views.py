@@ -116,7 +116,7 @@ class Crops(View):
             extent = max(shape) if self._resize else side
             start = [(size - extent) // 2 for size in shape]
         else:
-            chance = draws.uniform(11)[0].tolist()  # all at once: small draws cost as much as a crop
+            chance = draws.numbers(11)  # all at once: small draws cost as much as a crop
             low, high = (1.0, 1.0) if kind == "plain" else self._scale
             extent = max(2, round(side / (low + (high - low) * chance[0])))
             start = self._start(sample["foreground"], shape, extent, chance[1:6])
