@@ -67,7 +67,7 @@ def in_steps(view: Any, image: torch.Tensor, steps: torch.Tensor) -> Batch:
 
 def test_chips_of_one_step_have_one_style_and_other_steps_another() -> None:
     bank = styles.amplitudes(chips(8, 3) * torch.linspace(0.5, 2, 8)[:, None, None, None])
-    view = SarViews({**FACTS, "styles": bank.tolist()}, style=1.0, **QUIET)
+    view = SarViews({**FACTS, "scale": "db", "styles": bank.tolist()}, style=1.0, **QUIET)
     image = chips(24)
     steps = Draws(torch.tensor([5, 6, 7])).bits(1)[:, 0].repeat_interleave(8)
     found = styles.amplitudes(in_steps(view, image, steps)["image"]).view(3, 8, -1)
@@ -92,6 +92,16 @@ def test_pixels_without_a_value_stay_without_and_take_no_part() -> None:
         outs.append(made(view, samples, "global"))
     torch.testing.assert_close(outs[0]["image"], outs[1]["image"])
     assert (outs[0]["image"][~outs[0]["valid"][:, None].expand(-1, 3, -1, -1)] == 0).all()
+
+
+@pytest.mark.parametrize("scale", ["linear", "amplitude", "db"])
+def test_no_power_is_below_nothing(scale: str) -> None:
+    """A dark chip in the style of one with a strong wave; decibels may well be negative."""
+    bank = styles.amplitudes(chips(8) + 2 * torch.linspace(0, 6, 32).sin()[:, None])
+    view = SarViews({**FACTS, "scale": scale, "styles": bank.tolist()}, style=1.0, **QUIET)
+    out = in_steps(view, 0.1 * chips(8), torch.zeros(8, dtype=torch.int64))["image"]
+    assert (float(out.min()) < 0) == (scale == "db")
+    assert float(out.max()) > 0.5
 
 
 def test_a_share_of_the_steps_and_bad_options() -> None:

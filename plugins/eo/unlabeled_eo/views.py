@@ -120,6 +120,8 @@ class Crops(View):
         wanted = self._styles.to(image.device)[draws.integers(0, len(self._styles), 1)[:, 0]]
         now = draws.chance(self._style, 1)[:, :, None, None]
         changed = styles.styled(styles.filled(image, there), wanted)
+        if self.facts["scale"] in ("linear", "amplitude"):
+            changed = changed.clamp(min=0)  # there is no power below nothing
         return {**batch, "image": torch.where(now & there, changed, image)}
 
     def change(self, batch: Batch, draws: Draws) -> Batch:
