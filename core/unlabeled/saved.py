@@ -56,9 +56,9 @@ class Saved:
         reader: Reader = self.registry.make("reader", self.reader.name, source, facts=self.facts, **self.reader.options)
         return reader
 
-    def make_view(self) -> View:
-        """The view of the training, for its undisturbed kind."""
-        view: View = self.registry.make("view", self.view.name, self.facts, **self.view.options)
+    def make_view(self, **options: Any) -> View:
+        """The view of the training, with some of its options replaced."""
+        view: View = self.registry.make("view", self.view.name, self.facts, **{**self.view.options, **options})
         return view
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
 
+VIEW = {"flips": str, "turn": float, "strength": float}  # options of crops that a segmentation may want otherwise
+
 
 def evaluate_segmentation(arguments: list[str]) -> None:
     """Dice of a frozen probe and of fine-tuning, beside training from scratch: RUN IMAGES LABELS."""
@@ -29,9 +31,12 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     for option in fields(Budget):
         parser.add_argument(f"--{option.name.replace('_', '-')}", type=type(option.default), default=option.default)
+    for name, kind in VIEW.items():
+        parser.add_argument(f"--view.{name}", type=kind, help="of the crops trained on; else as in pre-training")
     parser.add_argument("--json", help="also write the scores to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.parse_args(arguments)
+    view = {name: getattr(flags, f"view.{name}") for name in VIEW}
     scores = segment(
         flags.run.split(","),
         flags.images,
@@ -42,6 +47,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
         seeds=flags.seeds,
         first_seed=flags.first_seed,
         budget=Budget(**{option.name: getattr(flags, option.name) for option in fields(Budget)}),
+        view={name: value for name, value in view.items() if value is not None},
         device=pick_device(flags.device),
         say=lambda line: print(line, flush=True),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def segment(
     seeds: int = 3,
     first_seed: int = 0,
     budget: Budget | None = None,
+    view: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Score]:
@@ -116,6 +117,8 @@ def segment(
         modes: probe (frozen encoder, linear in its maps), finetune (a decoder, everything trained).
         seeds: how many; of the choice of volumes, the heads, the crops and the untrained encoders.
         first_seed: the others follow it.
+        view: options of the crops that are trained on, where they are not those of pre-training: what may be mirrored
+            without labels need not be with them.
         say: told of every result.
 
     Raises:
@@ -127,7 +130,7 @@ def segment(
     if seeds < 1 or not all(0 < share <= 1 for share in shares):
         raise UserError("seeds must be at least 1, and shares above 0 and up to 1")
     saved = [describe(run) for run in runs]
-    task = _Task.of(saved[0], images, labels, test, budget or Budget(), device or torch.device("cpu"))
+    task = _Task.of(saved[0], images, labels, test, budget or Budget(), view or {}, device or torch.device("cpu"))
     scores: list[Score] = []
     for mode in modes:
         for share in shares:
@@ -175,7 +178,15 @@ class _Task:
     view: Any = field(repr=False)
 
     @staticmethod
-    def of(saved: Saved, images: str, labels: str, test: int, budget: Budget, device: torch.device) -> _Task:
+    def of(
+        saved: Saved,
+        images: str,
+        labels: str,
+        test: int,
+        budget: Budget,
+        view: Mapping[str, Any],
+        device: torch.device,
+    ) -> _Task:
         reader = saved.make_reader(images)
         if not isinstance(reader, VolumeReader):
             raise UserError(f"reader {saved.reader.name!r} has no segmentations; pre-train on volumes")
@@ -186,8 +197,8 @@ class _Task:
             raise UserError(f"{len(known)} volumes have a segmentation, so that {test} cannot be tested on")
         numbers = torch.tensor(known)
         classes = 1 + max(int(one.max()) for one in truth if one is not None)
-        view = saved.make_view()
-        return _Task(saved, reader, truth, numbers[:-test], numbers[-test:], max(classes, 2), budget, device, view)
+        made = saved.make_view(**view)
+        return _Task(saved, reader, truth, numbers[:-test], numbers[-test:], max(classes, 2), budget, device, made)
 
     def few(self, share: float, seed: int) -> Tensor:
         """The labelled volumes of a seed, at least one; a larger share holds a smaller one."""
