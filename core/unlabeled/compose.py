@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from unlabeled.errors import UserError, choose, nearest
-from unlabeled.methods import Method, Part, Views, Weights
+from unlabeled.rows import Method, Part, Views, Weights
 
 if TYPE_CHECKING:
     from unlabeled.plugins import Registry

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unlabeled.collectives import mean_over_ranks
 from unlabeled.errors import UserError, choose, nearest
-from unlabeled.methods import Method, Weight
+from unlabeled.rows import Method, Weight
 from unlabeled.schedules import Clock, cosine, linear
 
 Losses = Mapping[str, Tensor]  # [] each, by the term's name

@@ -43,6 +43,7 @@ LEVELS: dict[str, int] = {
     "targets": 2,
     "sinkhorn": 2,
     "normaliser": 2,
+    "rows": 1,
     "methods": 2,
     "pictures": 2,
     "files": 2,  # writing a file whole knows nothing of training; saving an encoder needs it too

@@ -23,6 +23,10 @@ Labels = NDArray[Any]  # [n] class numbers (int64) or targets (float64), or [n, 
 PENALTIES = (1.0, 0.1, 10.0, 0.01)
 """Inverse regularisation strengths tried on inner rows; the first, scikit-learn's default, wins a tie."""
 
+THREADED = 2_000_000_000
+"""Rows × width × classes from which on threads help a logistic regression; smaller ones they slow down, by a multiple
+where the machine has other work."""
+
 FEW_ROWS = 1000
 """Below this a fifth of the training rows says too little, and all of them take turns in five folds."""
 
@@ -87,12 +91,14 @@ def _of_model(model: Any, split: Split) -> Metrics:
 def best_linear(split: Split, seed: int) -> Any:
     """The model of scikit-learn whose strength is best on inner folds of the training rows, fitted on all of them."""
     from sklearn.linear_model import LogisticRegression, Ridge
+    from threadpoolctl import threadpool_limits
 
     x, labels = split.train, split.train_labels
+    small = x.size * len(np.unique(labels)) < THREADED
 
     def fit(model: Any, strength: float, rows: Any) -> Any:
         model.set_params(**({"alpha": 1 / strength} if split.regression else {"C": strength}))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1 if small else None):
             warnings.simplefilter("ignore")  # lbfgs at its limit: the probe's strength is what validation chooses
             return model.fit(x[rows], labels[rows])
 
