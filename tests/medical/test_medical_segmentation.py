@@ -13,6 +13,7 @@ import torch
 
 from unlabeled.cli.main import main
 from unlabeled.errors import UserError
+from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import load
 from unlabeled.training.pretrain import pretrain
 from unlabeled_medical.dense import Decoder
@@ -87,15 +88,32 @@ def test_the_probe_leaves_the_encoder_alone(run: str, balls: tuple[str, str]) ->
 
     encoder: Any = load(run)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    task = _Task.of(describe(run), *balls, 2, Budget(steps=3), torch.device("cpu"))
+    task = _Task.of(describe(run), *balls, 2, Budget(steps=3), {}, torch.device("cpu"))
     task.run(encoder, "probe", task.few(1.0, 0), 0)
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_crops_with_labels_may_differ_from_those_of_pretraining(run: str, balls: tuple[str, str]) -> None:
+    from unlabeled.saved import describe
+
+    def mirrored(**view: Any) -> list[bool]:
+        """Which axes some of 32 crops are mirrored along."""
+        task = _Task.of(describe(run), *balls, 2, Budget(), view, torch.device("cpu"))
+        draws = Draws(sample_keys(0, 0, torch.arange(32)))
+        crops = [task.view.sample(task.reader[0], "global", one)["where"] for one in draws.each()]
+        turned: list[bool] = (torch.stack(crops)[:, :, :3].diagonal(dim1=1, dim2=2) < 0).any(0).tolist()
+        return turned
+
+    assert mirrored() == [True, True, True]
+    assert mirrored(flips="w") == [False, False, True]
+    with pytest.raises(UserError, match="flips names axes by the letters"):
+        segment([run], *balls, test=2, view={"flips": "left"})
 
 
 def test_few_labels_are_nested_and_never_of_the_test(run: str, balls: tuple[str, str]) -> None:
     from unlabeled.saved import describe
 
-    task = _Task.of(describe(run), *balls, 2, Budget(), torch.device("cpu"))
+    task = _Task.of(describe(run), *balls, 2, Budget(), {}, torch.device("cpu"))
     assert task.test.tolist() == [4, 5]
     for seed in range(5):
         parts = [set(task.few(share, seed).tolist()) for share in (0.01, 0.5, 1.0)]
