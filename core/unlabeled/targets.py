@@ -8,8 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unlabeled.contract import Encoder, Tokens
+from unlabeled.contract import Encoder, Target, Tokens
 from unlabeled.errors import UserError, one_line
+
+
+@torch.no_grad()
+def features_of(target: Target, tokens: Tokens) -> Tensor:
+    """[B, N, C] float32; outside of autocast, which would take a formula's features to 8 bits, unless a network's."""
+    network = isinstance(target, nn.Module) and next(target.parameters(), None) is not None
+    device = tokens.values.device.type
+    with torch.autocast(device, enabled=network and torch.is_autocast_enabled(device)):
+        return target(tokens).float()
 
 
 class Values:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from toy import CLOCK, ToyEncoder, forward, method, views
 from unlabeled.contract import Encoder, Tokens
@@ -17,7 +18,7 @@ from unlabeled.methods import Method, use
 from unlabeled.objective import Objective
 from unlabeled.plugins import core
 from unlabeled.schedules import Clock
-from unlabeled.targets import Checkpoint, Values
+from unlabeled.targets import Checkpoint, Values, features_of
 
 START = Clock(step=0, steps=100, epoch_steps=10)
 
@@ -134,3 +135,31 @@ def test_targets_that_make_no_sense_are_refused(target: object, words: str) -> N
     row = method("maskfeat", rebuild__target=target)
     with pytest.raises(UserError, match=words):
         Objective(ToyEncoder(), row, core())
+
+
+class Rotated(nn.Module):
+    """A formula with a matrix product, which autocast would round; or, with a parameter, a network."""
+
+    def __init__(self, encoder: Any, network: bool = False):
+        super().__init__()
+        self.width = encoder.value_width
+        matrix = torch.linalg.qr(torch.randn(self.width, self.width, generator=torch.Generator().manual_seed(0)))[0]
+        self.matrix = nn.Buffer(matrix)
+        self.weight = nn.Parameter(torch.ones(1)) if network else None
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return tokens.values @ self.matrix
+
+
+def test_autocast_rounds_the_features_of_networks_alone() -> None:
+    made = tokens()
+    formula, network = Rotated(ToyEncoder()), Rotated(ToyEncoder(), network=True)
+    exact = features_of(formula, made)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(features_of(formula, made), exact)
+        rounded = features_of(network, made)
+    assert rounded.dtype == torch.float32
+    assert not rounded.requires_grad
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05)
+    assert torch.equal(features_of(network, made), exact)

@@ -16,6 +16,7 @@ from unlabeled.collectives import masked_mean, uneven_mean
 from unlabeled.contract import Content, Encoder, SquaredError, Target, Tokens
 from unlabeled.errors import UserError
 from unlabeled.layers import predictor
+from unlabeled.targets import features_of
 from unlabeled.terms.base import Term
 
 Loss = Literal["mse", "l1", "scaled_cosine"]
@@ -111,8 +112,7 @@ class Rebuild(Term):
     def goal(self, tokens: Tokens) -> Tensor:
         """What is predicted, where it is a vector: [B, N, C]."""
         if self.target is not None:
-            with torch.no_grad():
-                return self.target(tokens).float()
+            return features_of(self.target, tokens)
         goal = tokens.values.float()
         if self.standardise:
             goal = (goal - goal.mean(-1, keepdim=True)) / (goal.var(-1, keepdim=True) + 1e-6).sqrt()

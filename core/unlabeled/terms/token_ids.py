@@ -14,6 +14,7 @@ from unlabeled.contract import Encoder, Target, Tokens
 from unlabeled.errors import UserError
 from unlabeled.normaliser import unit
 from unlabeled.schedules import Clock
+from unlabeled.targets import features_of
 from unlabeled.terms.base import Survey, Term, hidden_reader, read_hidden
 
 MOST = 100_000  # feature vectors that the clusters are fitted on
@@ -73,7 +74,7 @@ class TokenIds(Term):
         if int(self.count[0]):
             return
         features = _some(
-            (self.target(tokens)[tokens.valid].float() for tokens in survey.tokens(self.samples)),
+            (features_of(self.target, tokens)[tokens.valid] for tokens in survey.tokens(self.samples)),
             min(MOST, NUMBERS // self.target.width),
         )
         self.mean.copy_(features.mean(0))
@@ -89,7 +90,7 @@ class TokenIds(Term):
     @torch.no_grad()
     def ids(self, tokens: Tokens) -> Tensor:
         """[B, N, books] int64: the nearest centre's number, of what is left over after each book."""
-        left = ((self.target(tokens).float() - self.mean) / self.scale).flatten(0, 1)
+        left = ((features_of(self.target, tokens) - self.mean) / self.scale).flatten(0, 1)
         found = []
         for centres, count in zip(self.centres, self.count.tolist(), strict=True):
             found.append(torch.cdist(left, centres[:count]).argmin(1))
