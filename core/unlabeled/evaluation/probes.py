@@ -94,7 +94,7 @@ def best_linear(split: Split, seed: int) -> Any:
     from threadpoolctl import threadpool_limits
 
     x, labels = split.train, split.train_labels
-    small = x.size * len(np.unique(labels)) < THREADED
+    small = x.size * (1 if split.regression else len(np.unique(labels))) < THREADED
 
     def fit(model: Any, strength: float, rows: Any) -> Any:
         model.set_params(**({"alpha": 1 / strength} if split.regression else {"C": strength}))
