@@ -235,6 +235,9 @@ def _every(found: dict[str, Any]) -> str:
         return ""
     names.sort(key=lambda name: (row(name)[1], -np.mean(found[name]["trained"]["linear"]["100%"])))
     left = "; ".join(f"`{name}`, since {why}" for name, why in LEFT_OUT.items())
+    ran = {row(name)[0] for name in names}
+    missing = [f"`{name}`" for name in plugins.load("eo").methods if name not in ran and name not in LEFT_OUT]
+    left += f". Not run yet: {', '.join(missing)}" if missing else ""
     seeds = {len(found[name]["trained"]["linear"]["100%"]) for name in names}
     return (
         "## Every method, briefly\n\n"
