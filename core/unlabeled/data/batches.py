@@ -9,10 +9,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -27,8 +27,7 @@ __all__ = ["Broken"]
 
 Item = TypeVar("Item")
 
-SMALL = 1 << 15  # bytes
-_NUMPY = {torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32, torch.float64}
+SMALL, ALIGNED = 1 << 15, 16  # bytes
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
 
@@ -58,11 +57,17 @@ class Step:
     shared: Mapping[Kind, Tensor] = field(default_factory=dict)  # int64 [K × B], keys of the step and the view alone
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process; small tensors go as bytes, since a piece of shared memory each costs far more."""
-        return {one.name: _packed(getattr(self, one.name)) for one in fields(self)}
+        """For another process: small tensors as one, since a piece of shared memory each costs more than they do.
+
+        They do not go as bytes: a worker whose run was killed would wait forever for somebody to read its full pipe.
+        """
+        small: list[Tensor] = []
+        state = {one.name: _packed(getattr(self, one.name), small) for one in fields(self)}
+        return {**state, "small": torch.cat(small) if small else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({name: _unpacked(value) for name, value in state.items()})
+        small = state.pop("small")
+        self.__dict__.update({name: _unpacked(value, small) for name, value in state.items()})
 
     def to(self, device: torch.device) -> Step:
         """On a device; copies from pinned memory do not wait."""
@@ -88,17 +93,36 @@ class Step:
         return replace(self, views=views, keys=keys, samples=self.samples.pin_memory(), shared=shared)
 
 
-def _packed(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _packed(one) for name, one in value.items()}
-    small = isinstance(value, Tensor) and value.nbytes < SMALL and value.dtype in _NUMPY and value.device.type == "cpu"
-    return value.numpy() if small else value
+class _Small(NamedTuple):
+    """Where a tensor lies among the bytes of all small ones."""
+
+    start: int
+    shape: torch.Size
+    dtype: torch.dtype
 
 
-def _unpacked(value: Any) -> Any:
+def _packed(value: Any, small: list[Tensor]) -> Any:
     if isinstance(value, Mapping):
-        return {name: _unpacked(one) for name, one in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        return {name: _packed(one, small) for name, one in value.items()}
+    if (
+        type(value) is not Tensor
+        or value.nbytes >= SMALL
+        or value.device.type != "cpu"
+        or value.layout != torch.strided
+    ):
+        return value
+    start = sum(map(len, small))
+    small.append(F.pad(value.contiguous().view(-1).view(torch.uint8), (0, -value.nbytes % ALIGNED)))
+    return _Small(start, value.shape, value.dtype)
+
+
+def _unpacked(value: Any, small: Tensor) -> Any:
+    if isinstance(value, _Small):
+        count = value.shape.numel() * value.dtype.itemsize
+        return small[value.start : value.start + count].view(value.dtype).view(value.shape)
+    if isinstance(value, Mapping):
+        return {name: _unpacked(one, small) for name, one in value.items()}
+    return value
 
 
 @dataclass(frozen=True)
