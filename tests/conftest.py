@@ -32,9 +32,16 @@ TOGETHER = {
 }
 
 
+LONG = {"test_tutorial", "test_docs", "test_ranks", "test_optim", "test_new_plugin", "test_cli"}
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose fixture costs seconds stay in one process where xdist has several."""
+    """Files whose fixture costs seconds stay in one process where xdist has several; they and long tests come first.
+
+    Else the last of them would run alone, and the other processes wait.
+    """
+    items.sort(key=lambda item: item.path.stem not in TOGETHER | LONG)
     for item in items:
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
