@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/audio_fsdd")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--finetune", action="store_true", help="also fine-tune the first run of each method")
+    parser.add_argument("--finetune", default="", metavar="SPLITS", help="official, speakers or both with a comma")
     parser.add_argument("--out", default="docs/results/audio_fsdd")
     flags = parser.parse_args()
     torch.set_num_threads(1)
@@ -131,7 +131,7 @@ def main() -> None:
             row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": took}
             kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
             found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
-            row |= {"tuned": tuned(many[0], flags.data)} if flags.finetune else {}
+            row |= {"tuned": tuned(many[0], flags.data, flags.finetune.split(","))} if flags.finetune else {}
             before = found.setdefault("rows", {}).get(f"{name} {flags.epochs}", {})
             found["rows"][f"{name} {flags.epochs}"] = {**before, **row, "trained": kinds["trained"]}
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -171,10 +171,10 @@ def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}
 
 
-def tuned(job: Job, data: str) -> dict[str, dict[str, list[float]]]:
-    """Accuracies on each split of the network fine-tuned, and from scratch."""
+def tuned(job: Job, data: str, splits: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Accuracies on splits of the network fine-tuned, and from scratch."""
     out: dict[str, dict[str, list[float]]] = {}
-    for split in ("official", "speakers"):
+    for split in splits:
         line = [sys.executable, "-m", "unlabeled.cli.main", *job.tuning(data, split)[1:]]
         path = Path(line[-1])
         if not path.exists():
@@ -227,19 +227,13 @@ def _tuning(rows: list[dict[str, Any]]) -> str:
     lines, commands = [], []
     for row in rows:
         for kind, one in row.get("tuned", {}).items():
-            means = {split: f"{np.mean(values):.3f}" for split, values in one.items()}
-            lines.append(
-                {
-                    "trained end to end": f"{row['encoder']}, {kind}"
-                    + (f" (`{row['method']}`)" if kind == "trained" else ": the supervised network"),
-                    "official": means["official"],
-                    "leave one speaker out": means["speakers"],
-                    "worst speaker": f"{min(one['speakers']):.3f}",
-                }
-            )
+            who = f"trained (`{row['method']}`)" if kind == "trained" else f"{kind}: the supervised network"
+            titles = {"official": "official", "speakers": "leave one speaker out"}
+            means = {title: f"{np.mean(one[split]):.3f}" for split, title in titles.items() if split in one}
+            lines.append({"trained end to end": f"{row['encoder']}, {who}", **means})
         if row.get("tuned"):
             job = Job(row["method"], row["epochs"], 0, Path("runs/audio_fsdd"))
-            commands += [shlex.join(job.tuning("recordings", split)[:-2]) for split in ("official", "speakers")]
+            commands += [shlex.join(job.tuning("recordings", split)[:-2]) for split in row["tuned"]["trained"]]
     if not lines:
         return ""
     return (
