@@ -90,15 +90,21 @@ def _of_model(model: Any, split: Split) -> Metrics:
 
 def best_linear(split: Split, seed: int) -> Any:
     """The model of scikit-learn whose strength is best on inner folds of the training rows, fitted on all of them."""
-    from sklearn.linear_model import LogisticRegression, Ridge
     from threadpoolctl import threadpool_limits
 
+    outputs = 1 if split.regression else len(np.unique(split.train_labels))
+    with threadpool_limits(1 if split.train.size * outputs < THREADED else None):
+        return _best_linear(split, seed)
+
+
+def _best_linear(split: Split, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
     x, labels = split.train, split.train_labels
-    small = x.size * (1 if split.regression else len(np.unique(labels))) < THREADED
 
     def fit(model: Any, strength: float, rows: Any) -> Any:
         model.set_params(**({"alpha": 1 / strength} if split.regression else {"C": strength}))
-        with warnings.catch_warnings(), threadpool_limits(1 if small else None):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lbfgs at its limit: the probe's strength is what validation chooses
             return model.fit(x[rows], labels[rows])
 

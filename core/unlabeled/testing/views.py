@@ -53,8 +53,7 @@ def _stack(samples: Sequence[Sample]) -> Batch:
 
 def make_view(view: View, samples: Sequence[Sample], kind: Kind, keys: Tensor, collate: Collate) -> Batch:
     """Both stages of one view of each sample, as the loader runs them."""
-    draws = Draws(keys)
-    made = [view.sample(sample, kind, draws.rows(slice(at, at + 1))) for at, sample in enumerate(samples)]
+    made = [view.sample(sample, kind, one) for sample, one in zip(samples, Draws(keys).each(), strict=True)]
     return view.batch(collate(made), kind, Draws(keys).fork("batch"))
 
 
@@ -62,11 +61,9 @@ def _run(
     view: View, samples: Sequence[Sample], kind: Kind, keys: Tensor, collate: Collate, who: str
 ) -> tuple[list[Sample], Batch, Batch]:
     """V3, and both stages: samples made, their batch, and the batch made of it."""
-    draws = Draws(keys)
     made: list[Sample] = []
-    for at, sample in enumerate(samples):
+    for at, (sample, row) in enumerate(zip(samples, Draws(keys).each(), strict=True)):
         before = kept(sample)
-        row = draws.rows(slice(at, at + 1))
         made.append(attempt(partial(view.sample, sample, kind, row), "V1", who, f"sample {at}, kind {kind!r},"))
         words = unequal(before, sample)
         expect(not words, "V3", who, f"the sample stage of kind {kind!r} changed sample {at}: {words}")

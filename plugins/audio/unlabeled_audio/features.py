@@ -117,7 +117,8 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
         [B, F, T] with T = 1 + S // hop.
     """
     B, T = wave.shape[0], 1 + wave.shape[1] // mel.hop
-    there = torch.arange(T, device=wave.device) < frames_of(length, mel)[:, None]
+    count = frames_of(length, mel)
+    there = torch.arange(T, device=wave.device) < count[:, None]
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
         if is_exporting():  # a program cannot choose rows
@@ -125,8 +126,8 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
             return torch.where(there[..., None], logs, 0).transpose(1, 2)
         out = wave.new_zeros(B * T, mel.mels, dtype=torch.float32)
         filters = _sparse(mel) if wave.device.type == "cpu" else filters
-        for clips in _groups(there):
-            most = int(there[clips].any(0).sum())  # no clip of the group has more frames
+        for clips in _groups(count):
+            most = int(count[clips].max())  # frames of the group's longest
             frames = _frames(wave[clips, : most * mel.hop], most, mel)
             rows = there[clips, :most].nonzero()  # padding, often most of a batch, costs no transform
             for row, frame in (some.unbind(1) for some in rows.split(PIECE if filters.is_sparse_csr else MANY)):
@@ -140,10 +141,10 @@ def _frames(wave: Tensor, count: int, mel: Mel) -> Tensor:
     return nn.functional.pad(wave.float(), (mel.window // 2, mel.window)).unfold(1, mel.window, mel.hop)[:, :count]
 
 
-def _groups(there: Tensor) -> list[slice]:
+def _groups(count: Tensor) -> list[slice]:
     """Neighbouring clips that go together: on a CPU as few as fill a piece, so that little is padded."""
-    B = len(there)
-    size = max(1, PIECE * B // max(1, int(there.sum()))) if there.device.type == "cpu" else B
+    B = len(count)
+    size = max(1, PIECE * B // max(1, int(count.sum()))) if count.device.type == "cpu" else B
     return [slice(start, min(B, start + size)) for start in range(0, B, size)]
 
 

@@ -67,7 +67,8 @@ class Segments(View):
     def sample(self, sample: Sample, kind: Kind, draws: Draws) -> Sample:
         if kind == "whole":
             return sample
-        wave, loud = self._segment(sample["wave"], kind, draws)
+        share, place, loud = draws.numbers(3)
+        wave = self._segment(sample["wave"], kind, share, place)
         if kind in RANDOM and self.rooms:
             wave = in_room(wave, self.rooms.take(draws.fork("room")))
         if kind in RANDOM and self.background:
@@ -78,14 +79,13 @@ class Segments(View):
             wave = wave * 10 ** (self.gain * (2 * loud - 1) / 20)
         return {**sample, "wave": wave, "length": torch.tensor(wave.shape[0])}
 
-    def _segment(self, wave: Tensor, kind: Kind, draws: Draws) -> tuple[Tensor, float]:
-        """A random part, and a number that is still to be used."""
+    def _segment(self, wave: Tensor, kind: Kind, share: float, place: float) -> Tensor:
+        """A part as long and as far in as the numbers from 0 to 1 say."""
         low, high = self.shares.get(kind, (1.0, 1.0))
-        share, place, further = draws.numbers(3)
         there = wave.shape[0]
         count = min(self.most, max(1, round(there * (low + (high - low) * share))))
         start = int(place * (there - count + 1))
-        return wave[start : start + count], further
+        return wave[start : start + count]
 
     def transform(self, batch: Batch, which: Tensor) -> Batch:
         """As it is, backwards, a quarter faster and higher, or both: for methods that tell which, and for no others."""

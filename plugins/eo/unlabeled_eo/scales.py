@@ -14,6 +14,8 @@ Scale = Literal["linear", "amplitude", "db", "none"]
 SCALES: tuple[Scale, ...] = ("linear", "amplitude", "db", "none")
 """linear: power (σ⁰, γ⁰, intensity). amplitude: its root. db: 10 log₁₀ of power. none: anything else (reflectances)."""
 
+NOT_NEGATIVE: tuple[Scale, ...] = ("linear", "amplitude")
+
 UNITS: dict[str, Scale] = {
     "db": "db",
     "decibel": "db",
@@ -56,7 +58,7 @@ def convert(image: Tensor, have: Scale, want: Scale) -> Tensor:
 
 def contradiction(scale: Scale, least: float, most: float) -> str | None:
     """Why values cannot be of a scale, or None."""
-    if scale in ("linear", "amplitude") and least < 0:
+    if scale in NOT_NEGATIVE and least < 0:
         return f"{scale} values are not negative, and these go down to {least:g}"
     if scale == "db" and (most > LARGEST_DB or least < SMALLEST_DB):
         return f"decibels lie within {SMALLEST_DB:g} … {LARGEST_DB:g}, and these go from {least:g} to {most:g}"

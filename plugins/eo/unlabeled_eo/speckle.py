@@ -20,8 +20,8 @@ def gamma(looks: Tensor, shape: tuple[int, ...], draws: Draws) -> Tensor:
     """
     if looks.device.type == "cpu":
         rows = [
-            torch._standard_gamma(one.expand(shape), generator=draws.rows(slice(row, row + 1)).generator())
-            for row, one in enumerate(looks)
+            torch._standard_gamma(one.expand(shape), generator=row.generator())
+            for one, row in zip(looks, draws.each(), strict=True)
         ]
         standard = torch.stack(rows) if rows else looks.new_zeros(0, *shape)
     else:

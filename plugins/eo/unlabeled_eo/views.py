@@ -12,7 +12,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Facts, Kind, Sample, View
 from unlabeled.errors import UserError, check_bounds
 from unlabeled.randomness import Draws
-from unlabeled_eo import speckle, statistics, styles
+from unlabeled_eo import scales, speckle, statistics, styles
 
 Bounds = tuple[float, float]
 RANDOM: tuple[Kind, ...] = ("global", "local")
@@ -120,7 +120,7 @@ class Crops(View):
         wanted = self._styles.to(image.device)[draws.integers(0, len(self._styles), 1)[:, 0]]
         now = draws.chance(self._style, 1)[:, :, None, None]
         changed = styles.styled(styles.filled(image, there), wanted)
-        if self.facts["scale"] in ("linear", "amplitude"):
+        if self.facts["scale"] in scales.NOT_NEGATIVE:
             changed = changed.clamp(min=0)  # there is no power below nothing
         return {**batch, "image": torch.where(now & there, changed, image)}
 

@@ -36,7 +36,6 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     parser.add_argument("--json", help="also write the scores to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.parse_args(arguments)
-    view = {name: getattr(flags, f"view.{name}") for name in VIEW}
     scores = segment(
         flags.run.split(","),
         flags.images,
@@ -47,7 +46,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
         seeds=flags.seeds,
         first_seed=flags.first_seed,
         budget=Budget(**{option.name: getattr(flags, option.name) for option in fields(Budget)}),
-        view={name: value for name, value in view.items() if value is not None},
+        view={name: value for name in VIEW if (value := getattr(flags, f"view.{name}")) is not None},
         device=pick_device(flags.device),
         say=lambda line: print(line, flush=True),
     )

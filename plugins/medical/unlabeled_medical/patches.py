@@ -35,17 +35,15 @@ class VolumeEncoder(Encoder):
         size = torch.tensor(image.shape[2:], device=image.device)
         short = [-side % p for side in image.shape[2:]]
         image = F.pad(image, (0, short[2], 0, short[1], 0, short[0]))
-        B, C = image.shape[:2]
         grid = [side // p for side in image.shape[2:]]
-        cut = image.view(B, C, grid[0], p, grid[1], p, grid[2], p).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        values = cut.reshape(B, -1, self.value_width)
-        coords = centres(grid, image.device).expand(B, -1, -1)
+        values = cut(image, p)
+        coords = centres(grid, image.device).expand(image.shape[0], -1, -1)
         padded = torch.tensor(image.shape[2:], device=image.device)
         valid, where = _places(coords, batch.get("where"), padded / size, p / size)
         if "excluded" in batch:
             mask = F.pad(batch["excluded"][:, None].float(), (0, short[2], 0, short[1], 0, short[0]))
             valid = valid & (F.max_pool3d(mask, p).flatten(1) == 0)
-        context = {GRID: image.new_empty(B, *grid, 0)}
+        context = {GRID: image.new_empty(image.shape[0], *grid, 0)}
         return Tokens(torch.where(valid[..., None], values, 0), coords, valid, context, where=where)
 
     def maps(self, image: Tensor) -> list[Tensor]:
@@ -57,6 +55,13 @@ class VolumeEncoder(Encoder):
         p = self.patch
         cut = values.view(values.shape[0], *grid, self.channels, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
         return cut.reshape(values.shape[0], self.channels, *(side * p for side in grid))
+
+
+def cut(image: Tensor, side: int) -> Tensor:
+    """Cubes of a volume [B, C, D, H, W] as tokens [B, N, C × side³]."""
+    B, C, D, H, W = image.shape
+    cubes = image.reshape(B, C, D // side, side, H // side, side, W // side, side).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return cubes.reshape(B, -1, C * side**3)
 
 
 def grid_of(tokens: Tokens) -> list[int]:

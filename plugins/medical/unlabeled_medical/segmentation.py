@@ -236,7 +236,7 @@ class _Task:
         size, view = self.budget.batch_size, self.view
         keys = sample_keys(seed, 1 + step, torch.arange(size))
         chosen = few[Draws(keys).fork("volume").integers(0, len(few), 1)[:, 0]].tolist()
-        draws = [Draws(keys[row : row + 1]).fork("crop") for row in range(size)]
+        draws = Draws(keys).fork("crop").each()
         crops = [view.sample(self.reader[number], "global", one) for number, one in zip(chosen, draws, strict=True)]
         batch = to_device(collate(crops, self.saved.registry), self.device)
         batch = view.batch(batch, "global", Draws(keys).fork("batch"))

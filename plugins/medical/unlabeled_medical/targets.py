@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.contract import Encoder, Tokens
 from unlabeled.errors import UserError
-from unlabeled_medical.patches import VolumeEncoder, grid_of
+from unlabeled_medical.patches import VolumeEncoder, cut, grid_of
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 NEAR = math.sqrt(5) / 3  # cosine between neighbouring axes
@@ -54,18 +54,15 @@ class HOG(nn.Module):
     def forward(self, tokens: Tokens) -> Tensor:  # [B, N, V] -> [B, N, C × 10 × cells]
         grid = grid_of(tokens)
         image = self.image_of(tokens.values.float(), grid)
-        there = tokens.valid.view(-1, 1, *grid).float()
-        there = F.interpolate(there, image.shape[2:])
+        there = F.interpolate(tokens.valid.view(-1, 1, *grid).float(), image.shape[2:])
         sides = torch.stack([_across(image, there, axis) for axis in (2, 3, 4)], 2)  # [B, C, 3, D, H, W]
         length = sides.norm(dim=2, keepdim=True)
         votes = torch.einsum("bcidhw,ki->bckdhw", sides / length.clamp(min=1e-12), self.axes).abs() - NEAR
         votes = votes.clamp(min=0)
         votes = votes / votes.sum(2, keepdim=True).clamp(min=1e-12) * length
-        cells = F.normalize(F.avg_pool3d(votes.flatten(1, 2), self.cell).view(*votes.shape[:3], -1), dim=2)
-        p = self.patch // self.cell
-        shape = [part for side in grid for part in (side, p)]
-        cut = cells.view(*votes.shape[:3], *shape).permute(0, 3, 5, 7, 1, 2, 4, 6, 8)
-        return cut.reshape(*tokens.valid.shape, self.width)
+        cells = F.avg_pool3d(votes.flatten(1, 2), self.cell)
+        cells = F.normalize(cells.unflatten(1, votes.shape[1:3]), dim=2).flatten(1, 2)
+        return cut(cells, self.patch // self.cell)
 
 
 def _across(image: Tensor, there: Tensor, axis: int) -> Tensor:
