@@ -23,28 +23,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import spread
+from running import of_tokens, spread, tuned
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
 from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.probes import Split, linear_probe
 from unlabeled.evaluation.results import Result
-from unlabeled.refusal import method_needs
 from unlabeled_audio.readers import AudioReader
 
 TRAIN, TEST = ("*_[1-4][0-9].wav", "*_[5-9].wav"), "*_[0-4].wav"  # the official split: the last number of the name
 LABEL, SPEAKER = "{digit}_*", "*_{speaker}_*"
 LEFT_OUT = {"supcon": "it takes labels"}
 TUNED = "--protocol finetune --epochs 10 --lrs 1e-3 --encoder-rate 1.0 --views global --seeds 1"
+KINDS = {"trained": "trained (`{}`)", "from scratch": "from scratch: the supervised network"}
+TITLES = {"official": "official", "speakers": "leave one speaker out"}
 MIXED = ("simclr", "byol", "byol_a")  # their views also have a background of the training clips, as BYOL-A's
 
 
 def options(name: str, epochs: int) -> str:
     """Flags of a row: methods of instances train the small net, those of tokens a transformer of frames."""
-    registry = plugins.load("audio")
-    needs = method_needs(registry.methods[name], registry)
-    encoder = "frame_vit" if needs & {"tokens", "embed"} else "cnn --lr 1e-3"
+    encoder = "frame_vit" if of_tokens("audio", name) else "cnn --lr 1e-3"
     return f"--encoder {encoder} --epochs {epochs} --batch-size 64"
 
 
@@ -131,7 +130,8 @@ def main() -> None:
             row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": took}
             kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
             found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
-            row |= {"tuned": tuned(many[0], flags.data, flags.finetune.split(","))} if flags.finetune else {}
+            if flags.finetune:
+                row["tuned"] = {split: tuned(many[0].tuning(flags.data, split)) for split in flags.finetune.split(",")}
             before = found.setdefault("rows", {}).get(f"{name} {flags.epochs}", {})
             found["rows"][f"{name} {flags.epochs}"] = {**before, **row, "trained": kinds["trained"]}
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -169,20 +169,6 @@ def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     official = evaluate(folders, training(data), test=f"{data}/{TEST}", seeds=1, **how)
     speakers = evaluate(folders, data, groups=SPEAKER, seeds=1, **how)
     return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}
-
-
-def tuned(job: Job, data: str, splits: list[str]) -> dict[str, dict[str, list[float]]]:
-    """Accuracies on splits of the network fine-tuned, and from scratch."""
-    out: dict[str, dict[str, list[float]]] = {}
-    for split in splits:
-        line = [sys.executable, "-m", "unlabeled.cli.main", *job.tuning(data, split)[1:]]
-        path = Path(line[-1])
-        if not path.exists():
-            subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-        for row in json.loads(path.read_text())["rows"]:
-            if (row["probe"], row["metric"]) == ("finetune", "accuracy"):
-                out.setdefault(row["features"].split(" (")[0], {})[split] = row["values"]
-    return out
 
 
 def _both(official: Result, speakers: Result, kind: str) -> dict[str, Any]:
@@ -226,14 +212,12 @@ def _tuning(rows: list[dict[str, Any]]) -> str:
     """What was fine-tuned, beside the same network from scratch, with the commands."""
     lines, commands = [], []
     for row in rows:
-        for kind, one in row.get("tuned", {}).items():
-            who = f"trained (`{row['method']}`)" if kind == "trained" else f"{kind}: the supervised network"
-            titles = {"official": "official", "speakers": "leave one speaker out"}
-            means = {title: f"{np.mean(one[split]):.3f}" for split, title in titles.items() if split in one}
-            lines.append({"trained end to end": f"{row['encoder']}, {who}", **means})
-        if row.get("tuned"):
-            job = Job(row["method"], row["epochs"], 0, Path("runs/audio_fsdd"))
-            commands += [shlex.join(job.tuning("recordings", split)[:-2]) for split in row["tuned"]["trained"]]
+        splits = row.get("tuned", {})
+        for kind, who in KINDS.items() if splits else ():
+            means = {TITLES[split]: f"{np.mean(one[kind]['100%']):.3f}" for split, one in splits.items()}
+            lines.append({"trained end to end": f"{row['encoder']}, {who.format(row['method'])}", **means})
+        job = Job(row["method"], row["epochs"], 0, Path("runs/audio_fsdd"))
+        commands += [shlex.join(job.tuning("recordings", split)[:-2]) for split in splits]
     if not lines:
         return ""
     return (

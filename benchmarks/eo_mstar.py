@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import seconds, spread, train
+from running import of_tokens, seconds, spread, train, tuned
 from sklearn.decomposition import PCA
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
 from unlabeled.evaluation.evaluate import evaluate
 from unlabeled.evaluation.probes import Split, linear_probe
-from unlabeled.refusal import method_needs
 from unlabeled_eo.readers import EOReader
 
 READ = "--stored amplitude --scale amplitude --centre 88"
@@ -59,8 +55,7 @@ def row(name: str) -> tuple[str, str, str]:
     if name in ROWS:
         return ROWS[name]
     method, epochs = name.removesuffix(" epochs").split(", ")
-    registry = plugins.load("eo")
-    cnn = not method_needs(registry.methods[method], registry) & {"tokens", "embed"}
+    cnn = not of_tokens("eo", method)
     flags = f"--epochs {epochs} --batch-size 64 --view.gain 4"
     return method, CNN if cnn else VIT, f"{flags} --lr 2e-3" if cnn else flags
 
@@ -117,7 +112,8 @@ def main() -> None:
             first = not any("untrained" in one and _same(other, name) for other, one in found.items())
             found[name] = {**found.get(name, {}), **measured(flags.data, many, first)}
             if flags.finetune or (many[0].folder / "finetune-all.json").exists():
-                found[name]["fine-tuned"] = {**tuned(many[0], flags.data, "few"), **tuned(many[0], flags.data, "all")}
+                parts = [tuned(many[0].tuning(flags.data, labels)) for labels in ("few", "all")]
+                found[name]["fine-tuned"] = {kind: {**parts[0][kind], **parts[1][kind]} for kind in parts[0]}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             page(found, Path(f"{flags.out}.md"))
@@ -141,19 +137,6 @@ def features(data: str) -> dict[str, Any]:
         name: {"linear": {"100%": [linear_probe(Split(fit, y, test, truth), 0)["accuracy"]]}}
         for name, (fit, test) in sets.items()
     }
-
-
-def tuned(job: Job, data: str, labels: str) -> dict[str, dict[str, list[float]]]:
-    """Accuracies of models fine-tuned and from scratch, by the number of labels."""
-    line = [sys.executable, "-m", "unlabeled.cli.main", *job.tuning(data, labels)[1:]]
-    path = Path(line[-1])
-    if not path.exists():
-        subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
-    out: dict[str, dict[str, list[float]]] = {}
-    for row in json.loads(path.read_text())["rows"]:
-        if (row["probe"], row["metric"]) == ("finetune", "accuracy"):
-            out.setdefault(row["shots"], {})[row["features"].split(" (")[0]] = row["values"]
-    return out
 
 
 def _same(name: str, other: str) -> bool:
@@ -200,7 +183,7 @@ def _tuning(found: dict[str, Any]) -> str:
         if not of:
             continue
         for kind, title in (("from scratch", "from scratch: the supervised network"), ("trained", f"`{name}`, tuned")):
-            cells = {f"{'all' if shots == '100%' else shots} labels": spread(of[shots][kind]) for shots in of}
+            cells = {f"{'all' if shots == '100%' else shots} labels": spread(of[kind][shots]) for shots in of[kind]}
             lines.append({"the CNN": title, **cells})
         job = Job(name, 0, _folder("runs/eo_mstar", name, 0))
         commands += [" ".join(job.tuning("mstar", labels)[:-2]) for labels in TUNINGS]

@@ -131,6 +131,10 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
         for shots in (FEW, "100%")
     ]
     commands = "\n".join(lines)
+    chosen = (
+        f"unlabeled medical evaluate-segmentation runs/{flags.method}-0 first-200/images first-200/labels --test 20 "
+        f"--seeds 1 --modes finetune --steps 600 {BUDGET} {CROPS['finetune']}--lr {RATES['finetune']}"
+    )
     return f"""# Hippocampus, few labels
 
 Segmentation of Task04_Hippocampus (Medical Segmentation Decathlon): the last {TEST} of 260 volumes by name are the
@@ -144,8 +148,9 @@ and crops.
 Method, patch and budget were chosen on 20 of the first 200 volumes, with 10 labelled ones and 300 steps (mean Dice
 0.61 from scratch, 0.59 after `mae`, 0.67 after `models_genesis`; one seed). So was that fine-tuning mirrors its crops
 from left to right alone: with the other 180 volumes labelled and 600 steps from scratch the 20 have 0.859 and 0.828
-then, 0.747 and 0.736 where every axis is mirrored, which hides where the head lies and where the tail. Pre-training
-and the probe mirror every axis. Budgets are those of a shared processor core; nnU-Net is said to reach 0.90 and 0.89.
+then, 0.747 and 0.736 where every axis is mirrored, which hides where the head lies and where the tail (the last of the
+commands, with and without `--view.flips w`). Pre-training and the probe mirror every axis. Budgets are those of a
+shared processor core; nnU-Net is said to reach 0.90 and 0.89.
 
 {markdown([row(pair) for pair in pairs])}
 Distance is the average symmetric surface distance where the structure was found at all; missed counts volumes in which
@@ -154,6 +159,7 @@ it was not ({machine}).
 ```sh
 unlabeled medical pretrain train.csv {options_of(flags)} --seed 0 --out runs/{flags.method}-0
 {commands}
+{chosen}
 ```
 
 `train.csv` is a manifest of the first 200 volumes. All of it:

@@ -1,7 +1,8 @@
-"""What benchmarks share: training runs by the command line, once."""
+"""What benchmarks share: training runs by the command line, once, and fine-tuning them; how figures are written."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from unlabeled import plugins
+from unlabeled.refusal import method_needs
 
 
 def train(command: Sequence[str], folder: Path) -> None:
@@ -23,6 +27,25 @@ def train(command: Sequence[str], folder: Path) -> None:
         raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
     (folder / "seconds").write_text(f"{time.perf_counter() - start:.1f}")
     print(f"{folder}: {seconds(folder):.0f} s", flush=True)
+
+
+def tuned(command: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Accuracies by features (trained, from scratch) and shots, of `unlabeled ... evaluate --json FILE`, run once."""
+    path = Path(command[-1])
+    if not path.exists():
+        line = [sys.executable, "-m", "unlabeled.cli.main", *command[1:]]
+        subprocess.run(line, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    out: dict[str, dict[str, list[float]]] = {}
+    for row in json.loads(path.read_text())["rows"]:
+        if (row["probe"], row["metric"]) == ("finetune", "accuracy"):
+            out.setdefault(row["features"].split(" (")[0], {})[row["shots"]] = row["values"]
+    return out
+
+
+def of_tokens(domain: str, method: str) -> bool:
+    """Whether a method needs tokens, or their mixing point, of its encoder."""
+    registry = plugins.load(domain)
+    return bool(method_needs(registry.methods[method], registry) & {"tokens", "embed"})
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
