@@ -15,6 +15,7 @@ import yaml
 from unlabeled.compose import CHOICES, composed, parts_from
 from unlabeled.errors import UserError, choose, nearest, one_line
 from unlabeled.methods import Method, Part, Views
+from unlabeled.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from unlabeled.plugins import Registry
@@ -78,7 +79,7 @@ class Training:
     beta2: float = 0.999
     clip: float | None = None
     lora: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     compile: bool = False
     seed: int = 0
     workers: int = 0
@@ -104,6 +105,7 @@ class Training:
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
         choose("schedule", self.schedule, {"cosine": 1, "infinite": 1, "constant": 1})
+        choose("precision", self.precision, PRECISIONS)
         for name in ("lr", "lr_constant"):
             value = getattr(self, name)
             if value is not None and value <= 0:

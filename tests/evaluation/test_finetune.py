@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,28 @@ def test_the_rows_chosen_by_are_no_test_rows_and_none_that_are_trained_on(
         assert (len(inner[0]), len(inner[1]), inner[2], whole[2]) == (96, 24, True, False)
 
 
+@pytest.mark.parametrize("label", ["label", "size"])
+def test_sixteen_bits_are_enough_and_change_no_weights(
+    table: Path, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, Any]] = []
+    plain = module.Model.forward
+
+    def spied(self: Any, batch: Any) -> Any:
+        out = plain(self, batch)
+        seen.append((out.dtype, self.head.weight.dtype))
+        return out
+
+    monkeypatch.setattr(module.Model, "forward", spied)
+    budget = Budget(epochs=60, lrs=(1e-2,), encoder_rate=1.0)
+    found = [measure(table, label=label, budget=replace(budget, precision=one)) for one in ("fp32", "bf16")]
+    assert set(seen) == {(torch.float32, torch.float32), (torch.bfloat16, torch.float32)}
+    metric = "r2" if label == "size" else "accuracy"
+    exact, short = (one.value("trained (mae)", "finetune", metric).mean for one in found)
+    assert exact != short
+    assert short == pytest.approx(exact, abs=0.05)
+
+
 def test_numbers_are_regressed_on_their_own_scale(table: Path) -> None:
     result = measure(table, label="size", budget=Budget(epochs=60, lrs=(1e-2,), encoder_rate=1.0))
     assert result.majority is None
@@ -247,6 +270,7 @@ def test_nodes_of_one_graph_are_trained_on_together(tmp_path: Path) -> None:
         ({"lrs": (1e-3, -1.0)}, "learning rates above 0, not 0.001, -1.0"),
         ({"encoder_rate": 3}, "encoder_rate is a share"),
         ({"views": "loca"}, "no views is called 'loca'"),
+        ({"precision": "bf61"}, "no precision is called 'bf61'; did you mean bf16"),
     ],
 )
 def test_budgets_that_make_no_sense_are_refused(options: dict[str, Any], sentence: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_both_heads_learn_and_stand_beside_their_baselines(run: str, balls: tupl
     tuned = [score.dice[0] for score in scores if score.mode == "finetune"]
     assert min(tuned) > 0.7
     assert all(0 <= score.dice[0] <= 1 and len(score.distance) == 1 for score in scores)
+
+
+def test_both_heads_learn_in_sixteen_bits(run: str, balls: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[torch.dtype] = set()
+    plain = Decoder.forward
+
+    def spied(self: Decoder, image: torch.Tensor) -> torch.Tensor:
+        seen.update({(out := plain(self, image)).dtype, next(self.parameters()).dtype})
+        return out
+
+    monkeypatch.setattr(Decoder, "forward", spied)
+    scores = segment([run], *balls, test=2, seeds=1, budget=replace(QUICK, precision="bf16"))
+    assert seen == {torch.bfloat16, torch.float32}
+    assert min(score.dice[0] for score in scores if score.mode == "finetune") > 0.7
 
 
 def test_scores_are_those_of_the_same_seed_whatever_ran_before(run: str, balls: tuple[str, str]) -> None:
@@ -190,9 +205,11 @@ def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytes
     assert "shares of the labels" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"width": 12}, {"width": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch_size": 0}, {"lr": 0.0}, {"width": 12}, {"width": 0}, {"precision": "fp16"}]
+)
 def test_a_budget_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"at least 1|above 0|multiple of 8"):
+    with pytest.raises(UserError, match=r"at least 1|above 0|multiple of 8|called 'fp16'"):
         Budget(**wrong)
 
 

@@ -26,6 +26,7 @@ from unlabeled.evaluation.probes import Features, Labels, judged, linear, linear
 from unlabeled.evaluation.results import Result, Row
 from unlabeled.evaluation.shots import ALL
 from unlabeled.evaluation.tasks import Study, Task, prepare, proportions
+from unlabeled.precision import PRECISIONS, Precision, autocast
 from unlabeled.saved import Saved, load
 from unlabeled.schedules import warmup_cosine
 
@@ -49,6 +50,7 @@ class Budget:
         encoder_rate: the pre-trained encoder's rate as a share of the head's; from scratch it is the head's own.
         weight_decay: AdamW's, on matrices.
         views: the kind of view trained on: plain (close to the data) or global (augmented); tests are on whole samples.
+        precision: of forward passes: fp32, or bf16 autocast.
         workers: loader processes; their number changes no result.
     """
 
@@ -58,6 +60,7 @@ class Budget:
     encoder_rate: float = 0.1
     weight_decay: float = 0.01
     views: Literal["plain", "global"] = "plain"
+    precision: Precision = "fp32"
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class Budget:
         if not 0 <= self.encoder_rate <= 1 or self.weight_decay < 0:
             raise UserError("encoder_rate is a share of the head's rate, from 0 to 1, and weight_decay not below 0")
         choose("views", self.views, {"plain": 1, "global": 1})
+        choose("precision", self.precision, PRECISIONS)
 
 
 def finetune(
@@ -257,7 +261,9 @@ class Tuner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * warmup_cosine(number, steps, 1.0, steps // 10)
             optimizer.zero_grad(set_to_none=True)
-            loss = goal.loss(_one_each(model(step.views[plan.views]), step.samples, self.saved), step.samples)
+            with autocast(plan.precision, self.device):
+                out = model(step.views[plan.views])
+            loss = goal.loss(_one_each(out.float(), step.samples, self.saved), step.samples)
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
@@ -285,7 +291,9 @@ class Tuner:
                 raise UserError(
                     f"test sample {broken[0].name} cannot be read ({broken[0].reason}); remove it before an evaluation"
                 )
-            parts.append(model(to_device(batch, self.device)).cpu())
+            with autocast(self.budget.precision, self.device):
+                out = model(to_device(batch, self.device))
+            parts.append(out.float().cpu())
         return torch.cat(parts)
 
 

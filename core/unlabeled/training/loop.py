@@ -24,6 +24,7 @@ from unlabeled.errors import UserError
 from unlabeled.lora import merged
 from unlabeled.objective import Objective, class_numbers
 from unlabeled.plugins import Registry
+from unlabeled.precision import autocast
 from unlabeled.refusal import method_needs, refuse_data
 from unlabeled.report.samples import Source
 from unlabeled.report.write import write_at_end
@@ -155,7 +156,7 @@ class Run:
             last = part == self.training.accumulate - 1
             later = nullcontext() if last or world() == 1 else self.module.no_sync()  # type: ignore[operator]
             with later:
-                with self._autocast():
+                with autocast(self.training.precision, self.device):
                     out = self.module(batch.views, batch.keys, clock, batch.samples, batch.transforms)
                 (out["loss"] / self.training.accumulate).backward()
             self.meter.add(out)
@@ -196,11 +197,6 @@ class Run:
         batches = Batches(self.reader, self.view, kinds, self.order, self.registry, on_device, transform)
         parts = self.training.accumulate
         return iter(loader(batches, self.step * parts, self.steps * parts, self.training.workers, on_device))
-
-    def _autocast(self) -> Any:
-        if self.training.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
 
     # ---- what is watched
 

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from unlabeled.contract import to_device
 from unlabeled.data.collate import collate
-from unlabeled.errors import UserError, nearest
+from unlabeled.errors import UserError, choose, nearest
+from unlabeled.precision import PRECISIONS, Precision, autocast
 from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import Saved, describe, load
 from unlabeled.schedules import warmup_cosine
@@ -45,6 +47,7 @@ class Budget:
         lr: at its peak, after a tenth of the steps; down to 0 along a cosine.
         weight_decay: of all weights.
         width: channels of the decoder at the finest scale, a multiple of 8.
+        precision: of forward passes: fp32, or bf16 autocast.
     """
 
     steps: int = 300
@@ -52,12 +55,14 @@ class Budget:
     lr: float = 1e-3
     weight_decay: float = 0.01
     width: int = 16
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
             raise UserError("steps and batch_size are at least 1, lr is above 0, and weight_decay not below 0")
         if self.width < 8 or self.width % 8:
             raise UserError(f"width is a multiple of 8, not {self.width}")
+        choose("precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -226,10 +231,15 @@ class _Task:
             for group in optimizer.param_groups:
                 group["lr"] = warmup_cosine(step, plan.steps, plan.lr, plan.steps // 10)
             optimizer.zero_grad()
-            loss = loss_of(model(image), wanted[:, None])
+            loss = loss_of(self._scores(model, image), wanted[:, None])
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
+
+    def _scores(self, model: nn.Module, image: Tensor) -> Tensor:
+        with autocast(self.budget.precision, self.device):
+            scores: Tensor = model(image)
+        return scores.float()
 
     def _batch(self, few: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Augmented crops [B, C, S, S, S] and the classes of their voxels [B, S, S, S]."""
@@ -258,13 +268,14 @@ class _Task:
         from monai.inferers.utils import sliding_window_inference
         from monai.metrics.meandice import compute_dice
 
+        scores_of = partial(self._scores, model)
         dice, distance = [], []
         for number in self.test.tolist():
             sample = self.reader[number]
             image = normalised(sample["image"], sample["levels"])[None].to(self.device)
             floor = float(sample["levels"][0, 4])
             scores: Any = sliding_window_inference(
-                image, self.view.side, 4, model, overlap=0.5, mode="gaussian", cval=floor
+                image, self.view.side, 4, scores_of, overlap=0.5, mode="gaussian", cval=floor
             )
             guess = one_hot(scores.argmax(1)[0].cpu(), self.classes)
             truth = one_hot(torch.from_numpy(self._truth(number)), self.classes)
