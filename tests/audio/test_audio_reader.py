@@ -104,6 +104,14 @@ def test_manifests_that_cannot_be_used(tmp_path: Path, text: str, words: str) ->
         AudioReader(str(tmp_path / "list.csv"))
 
 
+def test_a_manifest_of_files_that_are_elsewhere_says_where_they_were_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    manifest = tmp_path / "meta" / "esc50.csv"
+    manifest.write_text("filename,fold\n1-100032-A-0.wav,1\n1-100038-A-14.wav,1\n")
+    with pytest.raises(UserError, match=f"no file {tmp_path}/meta/1-100032-A-0.wav; what a manifest names is relative"):
+        AudioReader(str(manifest))
+
+
 def test_long_files_are_cut_and_only_the_segment_is_decoded(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, 10 * RATE + 100).astype(np.float32)
     reader = AudioReader(save("long.flac", wave, subtype="PCM_16"), segment=3.0)

@@ -49,6 +49,20 @@ def test_each_group_is_tested_by_a_probe_of_the_others(run: tuple[Path, str]) ->
     assert len(result.value("untrained", "linear", "accuracy").values) == 3 * 2
 
 
+def test_numbered_groups_go_by_number_and_are_called_as_people_write_them(
+    run: tuple[Path, str], tmp_path: Path
+) -> None:
+    out, data = run
+    head, *rows = Path(data).read_text().splitlines()
+    numbered = tmp_path / "numbered.csv"
+    lines = [f"{row},{(1, 2, 10)[number % 3]}" for number, row in enumerate(rows)]
+    numbered.write_text("\n".join([f"{head},fold", *lines]) + "\n")
+    by_place = evaluate([out], data, label="label", groups="place", seeds=1)
+    by_fold = evaluate([out], str(numbered), label="label", groups="fold", seeds=1)
+    assert by_fold.groups == ("1", "2", "10")
+    assert by_fold.value("raw", "linear", "accuracy") == by_place.value("raw", "linear", "accuracy")
+
+
 def test_groups_that_cannot_be_left_out_are_refused(run: tuple[Path, str], tmp_path: Path) -> None:
     out, data = run
     with pytest.raises(UserError, match="leave out --test, or --groups"):

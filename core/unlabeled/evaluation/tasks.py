@@ -185,7 +185,7 @@ def prepare(
     labelled, tested = read_labels(reader, tester, label, form)
     names: tuple[str, ...] = ()
     if groups:
-        values = labels_of(reader, groups)[labelled.rows].astype(str)
+        values = labels_of(reader, groups)[labelled.rows]
         names, whole = _each_left_out(reader, labelled, groups, values, numbers[0])
     elif folds:
         groups = f"of {folds} folds"
@@ -267,7 +267,7 @@ def _folds(train: Labelled, count: int, seed: int) -> NDArray[np.str_]:
 
 
 def _each_left_out(
-    reader: Reader, train: Labelled, groups: str, values: NDArray[np.str_], seed: int
+    reader: Reader, train: Labelled, groups: str, values: Labels, seed: int
 ) -> tuple[tuple[str, ...], list[Task]]:
     """The names of the groups, and for each a task that is tested on it and fitted on all others.
 
@@ -275,8 +275,9 @@ def _each_left_out(
         groups: what they are called.
         values: the group of each labelled row.
     """
-    if (values == "").any() or (values == "nan").any():
-        raise UserError(f"{int(((values == '') | (values == 'nan')).sum())} labelled rows have no group {groups!r}")
+    absent = np.isin(values.astype(str), ["", "nan"])
+    if absent.any():
+        raise UserError(f"{int(absent.sum())} labelled rows have no group {groups!r}")
     names = np.unique(values)
     if len(names) < 2:
         raise UserError(f"group {groups!r} has one value only ({names[0]}); to leave one out it takes two")
@@ -285,7 +286,12 @@ def _each_left_out(
         out = values == name
         rows, labels = train.rows, train.values
         tasks.append(Task(seed, reader, reader, rows[~out], rows[out], labels[~out], labels[out], train.classes))
-    return tuple(map(str, names)), tasks
+    return tuple(_plain(name) for name in names), tasks
+
+
+def _plain(name: Any) -> str:
+    """A group as people write it: 10, not 10.0."""
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
 def _refuse_one_class(tasks: Sequence[Task], groups: Sequence[str]) -> None:

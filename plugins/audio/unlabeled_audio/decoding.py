@@ -89,7 +89,7 @@ def _instead(path: str, ask: Callable[..., T], *args: int) -> T | None:
 def _cause(path: str, error: Exception) -> str:
     inside = located(path)
     if inside is None and not os.path.exists(path):
-        return "the file does not exist"
+        return f"there is no file {path}; what a manifest names is relative to the manifest's folder"
     if (os.path.getsize(path) if inside is None else members(inside[0])[inside[1]][1]) == 0:
         return "the file is empty"
     if Path(path).suffix.lower() in ENCODED:
