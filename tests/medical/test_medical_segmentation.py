@@ -161,6 +161,18 @@ def test_volumes_without_a_segmentation_are_left_out(run: str, balls: tuple[str,
     assert scores[0].volumes == 3
 
 
+def test_volumes_may_be_called_as_nnunet_calls_channels(balls: tuple[str, str]) -> None:
+    images = Path(balls[0])
+    plain = VolumeReader(balls[0]).segmentations(balls[1])
+    for number in range(6):
+        (images / f"{number}.nii.gz").rename(images / f"{number}_0000.nii.gz")
+    (images / "5_0001.nii.gz").symlink_to(images / "5_0000.nii.gz")
+    found = VolumeReader(balls[0]).segmentations(balls[1])
+    for of, truth in zip([*range(6), 5], found, strict=True):
+        assert truth is not None
+        assert np.array_equal(truth, plain[of])  # type: ignore[arg-type]
+
+
 def test_an_empty_segmentation_is_one(balls: tuple[str, str], nifti: Write) -> None:
     nifti("labels/1.nii.gz", np.zeros((18, 16, 14), np.uint8))
     truth = VolumeReader(balls[0]).segmentations(balls[1])[1]

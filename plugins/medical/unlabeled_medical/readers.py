@@ -183,12 +183,15 @@ class VolumeReader(Reader):
     def segmentations(self, source: str) -> list[NDArray[Any] | None]:
         """Classes of each volume's voxels [D, H, W], memory-mapped, by files of the same names; None without one.
 
+        nnU-Net's names fit as well: labelsTr/case.nii.gz is of imagesTr/case_0000.nii.gz, case_0001.nii.gz and so on.
+
         Raises:
             UserError: a file cannot be read, differs in shape from its volume, or none belongs to a volume.
         """
         found = {sources.stem(item.name): item for item in sources.find(source, self._split)}
-        items = [found.get(sources.stem(item.name)) for item in self._items]
-        wanted = [item for item in items if item is not None]
+        names = [item.name for item in self._items]
+        items = [found.get(sources.stem(name)) or found.get(sources.case(name)) for name in names]
+        wanted = list({item.name: item for item in items if item is not None}.values())
         if not wanted:
             raise UserError(f"no file of {source} is called as a volume of {self._source}; give them the same names")
         made = prepare(wanted, self._cache, replace(self._settings, classes=True), lambda count: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -166,6 +167,11 @@ def stem(name: str) -> str:
     """A name without its folder and suffix, so that tables may write it either way."""
     last = name.rsplit("/", 1)[-1]
     return next((last.removesuffix(suffix) for suffix in (".nii.gz", *SUFFIXES) if last.endswith(suffix)), last)
+
+
+def case(name: str) -> str:
+    """The stem without the channel's number at its end: nnU-Net calls segmentations after cases, volumes case_0000."""
+    return re.sub(r"_\d{4}$", "", stem(name))
 
 
 # ---- stacks, as MedMNIST writes them
