@@ -30,7 +30,12 @@ from unlabeled.evaluation.probes import Split, linear_probe
 from unlabeled_eo.readers import EOReader
 
 READ = "--stored amplitude --scale amplitude --centre 88"
-CNN, VIT = "--encoder resnet --encoder.model test_resnet", "--encoder vit"
+CNN, WIDE, VIT = (
+    "--encoder resnet --encoder.model test_resnet",
+    "--encoder resnet --encoder.model resnet10t",
+    "--encoder vit",
+)
+TITLES = {CNN: "untrained CNN (96 features)", WIDE: "untrained CNN (512 features)", VIT: "untrained ViT"}
 ROWS = {  # method, encoder and flags
     "simclr": ("simclr", CNN, "--epochs 20 --batch-size 128 --lr 2e-3"),
     "simclr, no speckle": (
@@ -39,6 +44,8 @@ ROWS = {  # method, encoder and flags
         "--epochs 20 --batch-size 128 --lr 2e-3 --view.speckle 0 --view.multilook 0 --view.despeckle 0",
     ),
     "simclr, gain": ("simclr", CNN, "--epochs 20 --batch-size 128 --lr 2e-3 --view.gain 4"),
+    "simclr, wide": ("simclr", WIDE, "--epochs 20 --batch-size 128 --lr 1e-3 --view.gain 4 --precision bf16"),
+    "cca_ssg, wide": ("cca_ssg", WIDE, "--epochs 20 --batch-size 128 --lr 1e-3 --view.gain 4 --precision bf16"),
     "sar_jepa": ("sar_jepa", VIT, "--epochs 8 --batch-size 64"),
     "saratr_x": ("saratr_x", VIT, "--epochs 8 --batch-size 64"),
     "mae": ("mae", VIT, "--epochs 8 --batch-size 64"),
@@ -202,7 +209,7 @@ def _rows(found: dict[str, Any], names: list[str]) -> list[dict[str, str]]:
     """A line a row, that of its untrained encoder first."""
     lines, seen = [], set()
     for name in names:
-        title = "untrained CNN" if row(name)[1] == CNN else "untrained ViT"
+        title = TITLES[row(name)[1]]
         if title not in seen:
             seen.add(title)
             kind = next(one for other, one in found.items() if "untrained" in one and _same(other, name))
