@@ -34,7 +34,7 @@ from unlabeled_audio.readers import AudioReader
 
 TRAIN, TEST = ("*_[1-4][0-9].wav", "*_[5-9].wav"), "*_[0-4].wav"  # the official split: the last number of the name
 LABEL, SPEAKER = "{digit}_*", "*_{speaker}_*"
-LEFT_OUT = {"supcon": "it takes labels"}
+LEFT_OUT = {"supcon": "it takes labels", "atst": "it is `atst_clip`"}
 TUNED = "--protocol finetune --epochs 10 --lrs 1e-3 --encoder-rate 1.0 --views global --seeds 1"
 KINDS = {"trained": "trained (`{}`)", "from scratch": "from scratch: the supervised network"}
 TITLES = {"official": "official", "speakers": "leave one speaker out"}

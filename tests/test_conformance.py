@@ -61,7 +61,10 @@ def test_encoder(bench: Callable[[str], Bench], domain: str, name: str) -> None:
     bench(domain).check_encoder(name)
 
 
-SIZES = {("eo", "vit_small_patch16"): "vit"}  # another's code at a size that costs minutes: a few methods do
+SIZES = {  # another's code at a size that costs minutes: a few methods do
+    ("eo", "vit_small_patch16"): "vit",
+    ("medical", "vit_small"): "vit",
+}
 FEW = ("simclr", "mae", "ijepa", "dinov2")
 
 

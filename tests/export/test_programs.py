@@ -28,6 +28,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     **{("graph", name): {"width": 8} for name in ("gcn", "gat", "gin", "sage")},
     ("graph", "gps"): {"width": 8, "depth": 1},
     ("medical", "vit"): {"depth": 1},
+    ("medical", "vit_small"): {"depth": 1},
     ("medical", "resnet3d"): {"planes": 4},
     ("medical", "resunet"): {"planes": 8, "blocks": (1, 1)},
     ("medical", "swin_unetr"): {"depths": (1, 1, 1, 1)},

@@ -8,14 +8,17 @@ from dataclasses import replace
 from unlabeled.methods import METHODS as CORE
 from unlabeled.methods import Method, Views, use
 
+ATST = replace(
+    CORE["byol"],
+    teacher=use("ema", momentum=0.99, end=1.0),
+    keep="teacher",
+    paper="2204.12076",
+    summary="predict a moving average's embedding of another segment",
+)
+
 METHODS: Mapping[str, Method] = {
-    "atst_clip": replace(
-        CORE["byol"],
-        teacher=use("ema", momentum=0.99, end=1.0),
-        keep="teacher",
-        paper="2204.12076",
-        summary="predict a moving average's embedding of another segment",
-    ),
+    "atst": ATST,  # its first name, before there was atst_frame
+    "atst_clip": ATST,
     "byol_a": replace(
         CORE["byol"],
         teacher=use("ema", momentum=0.99, end=0.99),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+ATST = {"weight_decay": 0.04, "weight_decay_end": 0.4, "view": "resized_crops"}
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"epochs": 100, "batch_size": 128, "lr": 5e-4, "weight_decay": 0.01, "warmup": 0.1},
     # AudioMAE, arXiv 2207.06405.
@@ -13,7 +15,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     # EAT, arXiv 2401.03497.
     "eat": {"weight_decay": 0.05, "beta2": 0.95},
     # ATST-Clip, arXiv 2204.12076: two segments, cropped and resized, decay up to .4.
-    "atst_clip": {"weight_decay": 0.04, "weight_decay_end": 0.4, "view": "resized_crops"},
+    "atst": ATST,
+    "atst_clip": ATST,
     # BYOL-A, arXiv 2103.06695; its mixing wants --view.background DATA beside.
     "byol_a": {"lr": 3e-4, "view": "resized_crops"},
     # HuBERT, arXiv 2106.07447: clusters of cepstra; the second iteration is --set token_ids.target=checkpoint.

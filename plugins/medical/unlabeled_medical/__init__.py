@@ -30,11 +30,11 @@ def unlabeled_views() -> Mapping[str, Callable[..., View]]:
 
 @hookimpl
 def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
-    from unlabeled_medical.encoders import ViT
+    from unlabeled_medical.encoders import ViT, ViTSmall
     from unlabeled_medical.residual import ResNet3D, ResUNet
     from unlabeled_medical.swin import SwinUNETR
 
-    return {"vit": ViT, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
+    return {"vit": ViT, "vit_small": ViTSmall, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
 
 
 @hookimpl

@@ -67,3 +67,17 @@ class ViT(VolumeEncoder):
         assert encoded.tokens is not None
         grid = grid_of(tokens)
         return [x.transpose(1, 2).unflatten(2, grid) for x in (encoded.layers[0], encoded.tokens)]
+
+
+class ViTSmall(ViT):
+    """The `vit` of size small: width 384, 12 layers.
+
+    Args:
+        facts: of the reader.
+        patch: voxels a side.
+        depth: transformer layers, instead of 12.
+        dropout: in the feed-forward layers and attention.
+    """
+
+    def __init__(self, facts: Facts, *, patch: int = 8, depth: int | None = None, dropout: float = 0.0):
+        super().__init__(facts, size="small", patch=patch, depth=depth, dropout=dropout)
