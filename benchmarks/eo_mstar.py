@@ -265,7 +265,7 @@ def page(found: dict[str, Any], path: Path) -> None:
         f"{markdown(lines)}\n"
         f"{_tuning(found)}"
         f"Seconds are of the whole command on one thread ({platform.machine()}, no GPU, torch {torch.__version__}),\n"
-        "of a machine that had other work to do.\n\n"
+        "of a machine that had other work to do and paused some of them for minutes.\n\n"
         "```sh\n" + "\n".join(commands) + "\n"
         f"unlabeled eo evaluate {_folder('runs/eo_mstar', first, 0)} mstar/train --test mstar/test --label folder "
         f"--shots {','.join(SHOTS)}\n```\n\n"

@@ -29,7 +29,8 @@ STRUCTURES = {"1": "anterior", "2": "posterior"}
 ENCODER = "--encoder resunet --encoder.planes 8 --encoder.patch 4"
 PRETRAIN = "--method {method} {ENCODER} --view.crop 32 --batch-size 8 --steps {pretrain} --lr 2e-3"
 BUDGET = "--batch-size 2 --width 8"
-CROPS = {"probe": "", "finetune": "--view.flips w "}  # the head and the tail lie where they lie
+FLAGS = {"probe": "", "finetune": "--view.flips w "}  # the head and the tail lie where they lie
+LONG = {"probe": "", "finetune": "--precision bf16 "}  # where all labels are trained on for longest
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # so that jobs can share the cores
 
 
@@ -67,7 +68,7 @@ def pretrained(seed: int, train: str, flags: argparse.Namespace) -> str:
 def measured(job: tuple[str, str, int], runs: list[str], flags: argparse.Namespace) -> list[dict[str, Any]]:
     """Scores of one mode, share of the labels and seed."""
     mode, share, seed = job
-    name = f"{flags.method}-{flags.pretrain}-{mode}-{share.rstrip('%')}-{steps(share, flags)}-{seed}.json"
+    name = f"{flags.method}-{flags.pretrain}-{mode}-{share.rstrip('%')}-{steps(share, flags, mode)}-{seed}.json"
     path = Path(flags.runs) / name
     if not path.exists():
         data = Path(flags.data)
@@ -80,9 +81,10 @@ def measured(job: tuple[str, str, int], runs: list[str], flags: argparse.Namespa
     return scores
 
 
-def steps(share: str, flags: argparse.Namespace) -> int:
-    """More where there is more to learn from."""
-    return int(flags.steps * (flags.more if share == "100%" else 1))
+def steps(share: str, flags: argparse.Namespace, mode: str) -> int:
+    """More where there is more to learn from, and by more weights."""
+    more = {"probe": 4, "finetune": flags.more}[mode]
+    return int(flags.steps * (more if share == "100%" else 1))
 
 
 def seeds(share: str, flags: argparse.Namespace) -> int:
@@ -92,7 +94,8 @@ def seeds(share: str, flags: argparse.Namespace) -> int:
 
 def budget(mode: str, share: str, flags: argparse.Namespace) -> str:
     """How a head is trained."""
-    return f"--steps {steps(share, flags)} {BUDGET} {CROPS[mode]}--lr {RATES[mode]}"
+    long = LONG[mode] if share == "100%" else ""
+    return f"--steps {steps(share, flags, mode)} {BUDGET} {FLAGS[mode]}{long}--lr {RATES[mode]}"
 
 
 def together(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -133,15 +136,16 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     commands = "\n".join(lines)
     chosen = (
         f"unlabeled medical evaluate-segmentation runs/{flags.method}-0 first-200/images first-200/labels --test 20 "
-        f"--seeds 1 --modes finetune --steps 600 {BUDGET} {CROPS['finetune']}--lr {RATES['finetune']}"
+        f"--seeds 1 --modes finetune --steps 600 {BUDGET} {FLAGS['finetune']}--lr {RATES['finetune']}"
     )
     return f"""# Hippocampus, few labels
 
 Segmentation of Task04_Hippocampus (Medical Segmentation Decathlon): the last {TEST} of 260 volumes by name are the
 test. A small residual U-Net (8 channels at the finest of four scales) was pre-trained by `{flags.method}` for
-{flags.pretrain:,} steps on the first 200 without labels, once a seed. Lines of one share have the same head, labelled
-volumes, augmented crops, steps ({flags.steps:,}; with all labels {steps("100%", flags):,}) and learning rate
-({RATES["probe"]:g} for the probe, {RATES["finetune"]:g} for fine-tuning), and its last step counts. Numbers are means
+{flags.pretrain:,} steps on the first 200 without labels, once a seed. Lines of one share and mode have the same head,
+labelled volumes, augmented crops, steps ({flags.steps:,}; with all labels {steps("100%", flags, "probe"):,} for the
+probe and {steps("100%", flags, "finetune"):,} for fine-tuning) and learning rate ({RATES["probe"]:g} for the probe,
+{RATES["finetune"]:g} for fine-tuning), and the last step counts. Numbers are means
 ± standard deviations over {flags.seeds} seeds ({flags.whole} with all labels) of pre-training, choice of volumes, head
 and crops.
 
@@ -178,7 +182,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--whole", type=int, default=1, metavar="SEEDS", help="with all labels")
-    parser.add_argument("--more", type=float, default=4.0, help="times as many steps with all labels")
+    parser.add_argument("--more", type=float, default=16.0, help="times as many steps of fine-tuning with all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--runs", default="runs/medical_hippocampus")
     parser.add_argument("--out", default="docs/results/medical_hippocampus")
