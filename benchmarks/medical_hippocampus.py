@@ -29,8 +29,9 @@ STRUCTURES = {"1": "anterior", "2": "posterior"}
 ENCODER = "--encoder resunet --encoder.planes 8 --encoder.patch 4"
 PRETRAIN = "--method {method} {ENCODER} --view.crop 32 --batch-size 8 --steps {pretrain} --lr 2e-3"
 BUDGET = "--batch-size 2 --width 8"
-FLAGS = {"probe": "", "finetune": "--view.flips w "}  # the head and the tail lie where they lie
-LONG = {"probe": "", "finetune": "--precision bf16 "}  # where all labels are trained on for longest
+FLAGS = {"probe": "", "finetune": "--view.flips w --precision bf16 "}  # the head and the tail lie where they lie
+STEPS = {"probe": 400, "finetune": 1600}
+MORE = 4  # times as many with all labels
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # so that jobs can share the cores
 
 
@@ -68,23 +69,20 @@ def pretrained(seed: int, train: str, flags: argparse.Namespace) -> str:
 def measured(job: tuple[str, str, int], runs: list[str], flags: argparse.Namespace) -> list[dict[str, Any]]:
     """Scores of one mode, share of the labels and seed."""
     mode, share, seed = job
-    name = f"{flags.method}-{flags.pretrain}-{mode}-{share.rstrip('%')}-{steps(share, flags, mode)}-{seed}.json"
+    name = f"{flags.method}-{flags.pretrain}-{mode}-{share.rstrip('%')}-{steps(mode, share)}-{seed}.json"
     path = Path(flags.runs) / name
     if not path.exists():
         data = Path(flags.data)
         what = [",".join(runs), str(data / "images"), str(data / "labels")]
-        options = (
-            f"--test {TEST} --shots {share} --modes {mode} --seeds 1 --first-seed {seed} {budget(mode, share, flags)}"
-        )
+        options = f"--test {TEST} --shots {share} --modes {mode} --seeds 1 --first-seed {seed} {budget(mode, share)}"
         call(["medical", "evaluate-segmentation", *what, *options.split(), "--json", str(path)])
     scores: list[dict[str, Any]] = json.loads(path.read_text())
     return scores
 
 
-def steps(share: str, flags: argparse.Namespace, mode: str) -> int:
-    """More where there is more to learn from, and by more weights."""
-    more = {"probe": 4, "finetune": flags.more}[mode]
-    return int(flags.steps * (more if share == "100%" else 1))
+def steps(mode: str, share: str) -> int:
+    """More where there is more to learn from."""
+    return STEPS[mode] * (MORE if share == "100%" else 1)
 
 
 def seeds(share: str, flags: argparse.Namespace) -> int:
@@ -92,10 +90,9 @@ def seeds(share: str, flags: argparse.Namespace) -> int:
     return int(flags.whole if share == "100%" else flags.seeds)
 
 
-def budget(mode: str, share: str, flags: argparse.Namespace) -> str:
+def budget(mode: str, share: str) -> str:
     """How a head is trained."""
-    long = LONG[mode] if share == "100%" else ""
-    return f"--steps {steps(share, flags, mode)} {BUDGET} {FLAGS[mode]}{long}--lr {RATES[mode]}"
+    return f"--steps {steps(mode, share)} {BUDGET} {FLAGS[mode]}--lr {RATES[mode]}"
 
 
 def together(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -129,7 +126,7 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     runs = ",".join(f"runs/{flags.method}-{seed}" for seed in range(flags.seeds))
     lines = [
         f"unlabeled medical evaluate-segmentation {runs} images labels --test {TEST} --shots {shots} --seeds "
-        f"{seeds(shots, flags)} --modes {mode} {budget(mode, shots.split(',')[0], flags)}"
+        f"{seeds(shots, flags)} --modes {mode} {budget(mode, shots.split(',')[0])}"
         for mode in flags.modes.split(",")
         for shots in (FEW, "100%")
     ]
@@ -143,9 +140,9 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
 Segmentation of Task04_Hippocampus (Medical Segmentation Decathlon): the last {TEST} of 260 volumes by name are the
 test. A small residual U-Net (8 channels at the finest of four scales) was pre-trained by `{flags.method}` for
 {flags.pretrain:,} steps on the first 200 without labels, once a seed. Lines of one share and mode have the same head,
-labelled volumes, augmented crops, steps ({flags.steps:,}; with all labels {steps("100%", flags, "probe"):,} for the
-probe and {steps("100%", flags, "finetune"):,} for fine-tuning) and learning rate ({RATES["probe"]:g} for the probe,
-{RATES["finetune"]:g} for fine-tuning), and the last step counts. Numbers are means
+labelled volumes, augmented crops, steps ({STEPS["probe"]:,} of the probe, {STEPS["finetune"]:,} of fine-tuning; {MORE}
+times as many with all labels) and learning rate ({RATES["probe"]:g} and {RATES["finetune"]:g}), and the last step
+counts. Numbers are means
 ± standard deviations over {flags.seeds} seeds ({flags.whole} with all labels) of pre-training, choice of volumes, head
 and crops.
 
@@ -180,9 +177,7 @@ def main() -> None:
     parser.add_argument("--shots", default=f"{FEW},100%")
     parser.add_argument("--modes", default="probe,finetune")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--whole", type=int, default=1, metavar="SEEDS", help="with all labels")
-    parser.add_argument("--more", type=float, default=16.0, help="times as many steps of fine-tuning with all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--runs", default="runs/medical_hippocampus")
     parser.add_argument("--out", default="docs/results/medical_hippocampus")
