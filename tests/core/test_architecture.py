@@ -36,6 +36,7 @@ LEVELS: dict[str, int] = {
     "collectives": 0,
     "hookspecs": 0,
     "memory": 0,
+    "precision": 0,
     "contract": 1,
     "masking": 2,
     "corruption": 3,
