@@ -121,6 +121,10 @@ def test_crops_with_labels_may_differ_from_those_of_pretraining(run: str, balls:
 
     assert mirrored() == [True, True, True]
     assert mirrored(flips="w") == [False, False, True]
+    wide = _Task.of(describe(run), *balls, 2, Budget(batch_size=2), {"crop": 24}, torch.device("cpu"))
+    image, classes = wide._batch(wide.few(1.0, 0), 0, 0)
+    assert image.shape == (2, 1, 24, 24, 24)
+    assert classes.shape == (2, 24, 24, 24)
     with pytest.raises(UserError, match="flips names axes by the letters"):
         segment([run], *balls, test=2, view={"flips": "left"})
 
@@ -209,7 +213,7 @@ def test_what_was_not_found_has_no_distance() -> None:
 
 def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"medical evaluate-segmentation {run} {balls[0]} {balls[1]} --test 2 --seeds 1 --steps 2 --modes probe"
-    assert main(f"{line} --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
+    assert main(f"{line} --view.crop 12 --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
     text = capsys.readouterr().out
     assert "surface distance (mm)" in text
     assert [row["volumes"] for row in json.loads((tmp_path / "scores.json").read_text())] == [2, 2, 2, 2, 4, 4, 4, 4]

@@ -8,7 +8,7 @@ from pathlib import Path
 from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
 
-VIEW = {"flips": str, "turn": float, "strength": float}  # options of crops that a segmentation may want otherwise
+VIEW = {"crop": int, "flips": str, "turn": float, "strength": float}  # of crops with labels
 
 
 def evaluate_segmentation(arguments: list[str]) -> None:
