@@ -175,8 +175,11 @@ class Draws:
         """[B, *shape] bool, True with the probability."""
         return self.uniform(*shape) < probability
 
+    def seed(self, row: int = 0) -> int:
+        """A number below 2⁶³ from one sample's key, for generators of other libraries."""
+        self._calls += 1
+        return int(_mix(self.keys[row] ^ (self._calls << 40))) & ((1 << 63) - 1)
+
     def generator(self, row: int = 0) -> torch.Generator:
         """A torch generator seeded by one sample's key, for libraries that want one."""
-        self._calls += 1
-        seed = _mix(self.keys[row] ^ (self._calls << 40))
-        return torch.Generator().manual_seed(int(seed) & ((1 << 63) - 1))
+        return torch.Generator().manual_seed(self.seed(row))
