@@ -188,6 +188,16 @@ def test_generator() -> None:
         assert abs(correlation(values(0), other)) < 5
 
 
+def test_seeds_for_other_libraries_are_numbers_of_their_own() -> None:
+    seeds = [draws().fork(name).seed(row) for name in ("one", "two") for row in range(32)]
+    assert seeds == [draws().fork(name).seed(row) for name in ("one", "two") for row in range(32)]
+    assert len(set(seeds)) == 64
+    assert all(0 <= seed < 1 << 63 for seed in seeds)
+    assert draws().generator(3).initial_seed() == draws().seed(3)
+    again = draws()
+    assert again.seed() != again.seed()
+
+
 def test_what_is_shared_is_one_stream_for_a_step_and_follows_forks_and_rows() -> None:
     step = torch.tensor([3]).expand(64)
     mine = Draws(sample_keys(0, 0, torch.arange(64)), step).fork("batch")
