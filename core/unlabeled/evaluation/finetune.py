@@ -261,13 +261,17 @@ class Tuner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * warmup_cosine(number, steps, 1.0, steps // 10)
             optimizer.zero_grad(set_to_none=True)
-            with autocast(plan.precision, self.device):
-                out = model(step.views[plan.views])
-            loss = goal.loss(_one_each(out.float(), step.samples, self.saved), step.samples)
+            out = self._out(model, step.views[plan.views])
+            loss = goal.loss(_one_each(out, step.samples, self.saved), step.samples)
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
         return bool(loss.isfinite())
+
+    def _out(self, model: Model, batch: Batch) -> Tensor:
+        with autocast(self.budget.precision, self.device):
+            out: Tensor = model(batch)
+        return out.float()
 
     def _optimizer(self, model: Model, rate: float, share: float) -> torch.optim.Optimizer:
         """AdamW with no decay on vectors, and a rate of its own for the encoder."""
@@ -291,9 +295,7 @@ class Tuner:
                 raise UserError(
                     f"test sample {broken[0].name} cannot be read ({broken[0].reason}); remove it before an evaluation"
                 )
-            with autocast(self.budget.precision, self.device):
-                out = model(to_device(batch, self.device))
-            parts.append(out.float().cpu())
+            parts.append(self._out(model, to_device(batch, self.device)).cpu())
         return torch.cat(parts)
 
 

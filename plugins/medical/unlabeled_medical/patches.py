@@ -53,8 +53,8 @@ class VolumeEncoder(Encoder):
     def image(self, values: Tensor, grid: list[int]) -> Tensor:
         """Patches [B, N, V] put together again: [B, C, D, H, W]."""
         p = self.patch
-        cut = values.view(values.shape[0], *grid, self.channels, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
-        return cut.reshape(values.shape[0], self.channels, *(side * p for side in grid))
+        cubes = values.view(values.shape[0], *grid, self.channels, p, p, p).permute(0, 4, 1, 5, 2, 6, 3, 7)
+        return cubes.reshape(values.shape[0], self.channels, *(side * p for side in grid))
 
 
 def cut(image: Tensor, side: int) -> Tensor:
