@@ -97,11 +97,8 @@ def test_under_autocast_as_in_float32(name: str) -> None:
     assert all(weight.grad.isfinite().all() for weight in made.parameters() if weight.grad is not None)
 
 
-FIRST = {tuple(part.name for part in METHODS[name].terms): name for name in reversed(NAMES)}  # of those with its terms
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of what dynamo looks at
-@pytest.mark.parametrize("name", sorted(FIRST.values()))
+@pytest.mark.parametrize("name", NAMES)
 def test_compiled_terms_are_the_same(name: str) -> None:
     """Traced by dynamo and differentiated by AOTAutograd; what a C++ compiler makes of it is left to torch."""
     torch._dynamo.reset()
