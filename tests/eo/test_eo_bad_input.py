@@ -54,6 +54,14 @@ def test_empty_and_text(beside: Callable[..., EOReader], tmp_path: Path) -> None
     refused(beside(), "cannot be read as a raster")
 
 
+@pytest.mark.parametrize("name", ["gone.tif", "gone.npy"])
+def test_absent(name: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"path\n{name}\n")
+    with pytest.raises(UserError, match=f"{name}: it does not exist; what a manifest names is relative to"):
+        EOReader(str(manifest))
+
+
 def test_all_nan_and_all_nodata(beside: Callable[..., EOReader], tif: Tif, noise: Array) -> None:
     tif("bad.tif", np.full_like(noise, np.nan))
     refused(beside(), r"only 0.0% of it is valid, less than --least 0.1")

@@ -103,7 +103,13 @@ def probe(path: str) -> Header:
                 tags=tuple(sorted(file.tags().items())),
             )
     except (RasterioError, OSError, ValueError) as error:
-        raise BrokenItem(f"it cannot be read as a raster ({one_line(error)})") from None
+        raise BrokenItem(_cause(path, error, "a raster")) from None
+
+
+def _cause(path: str, error: Exception, kind: str) -> str:
+    if "No such file" in str(error) and not os.path.exists(path):  # GDAL opens more than files: archives, URLs
+        return "it does not exist; what a manifest names is relative to the manifest's folder"
+    return f"it cannot be read as {kind} ({one_line(error)})"
 
 
 def _probe_npy(path: str) -> Header:
@@ -126,7 +132,7 @@ def _npy(path: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise BrokenItem(f"it cannot be read as .npy ({one_line(error)})") from None
+        raise BrokenItem(_cause(path, error, ".npy")) from None
     if array.dtype.kind not in "biufc":
         raise BrokenItem(f"it is an array of {array.dtype}, which are no numbers")
     return array
