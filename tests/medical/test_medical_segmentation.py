@@ -125,8 +125,33 @@ def test_crops_with_labels_may_differ_from_those_of_pretraining(run: str, balls:
     image, classes = wide._batch(wide.few(1.0, 0), 0, 0)
     assert image.shape == (2, 1, 24, 24, 24)
     assert classes.shape == (2, 24, 24, 24)
+    for scale, sides in (((1.0, 1.0), [16]), ((0.5, 0.5), [32])):
+        zoomed = _Task.of(describe(run), *balls, 2, Budget(), {"crop": 16, "scale": scale}, torch.device("cpu"))
+        where = zoomed.view.sample(zoomed.reader[0], "global", Draws(sample_keys(0, 0, torch.arange(1))))["where"]
+        assert (where[:, :3].abs().sum(1) * torch.tensor(zoomed.reader[0]["image"].shape[1:])).tolist() == sides * 3
     with pytest.raises(UserError, match="flips names axes by the letters"):
         segment([run], *balls, test=2, view={"flips": "left"})
+
+
+def test_mirrored_scores_do_not_know_which_way_a_volume_lies(run: str, balls: tuple[str, str]) -> None:
+    from unlabeled.saved import describe
+
+    def task(mirror: str) -> _Task:
+        return _Task.of(describe(run), *balls, 2, Budget(mirror=mirror), {}, torch.device("cpu"))
+
+    torch.manual_seed(0)
+    model = Decoder(load(run), 3, 16).eval()
+    image = torch.randn(2, 1, 16, 16, 16)
+    with torch.no_grad():
+        plain = task("")._mirrored(model, image)
+        assert torch.equal(plain, model(image))
+        once = task("w")._mirrored(model, image)
+        torch.testing.assert_close(once, (plain + model(image.flip(4)).flip(4)) / 2)
+        assert not torch.allclose(once, plain, atol=1e-3)
+        every = task("dwh")
+        torch.testing.assert_close(every._mirrored(model, image.flip(2, 4)), every._mirrored(model, image).flip(2, 4))
+    with pytest.raises(UserError, match="mirror names axes by the letters"):
+        Budget(mirror="left")
 
 
 def test_few_labels_are_nested_and_never_of_the_test(run: str, balls: tuple[str, str]) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
 
-VIEW = {"crop": int, "flips": str, "turn": float, "strength": float}  # of crops with labels
+VIEW: Mapping[str, Mapping[str, Any]] = {  # of crops with labels
+    "crop": {"type": int},
+    "flips": {},
+    "scale": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
+    "turn": {"type": float},
+    "strength": {"type": float},
+}
 
 
 def evaluate_segmentation(arguments: list[str]) -> None:
@@ -32,7 +39,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     for option in fields(Budget):
         parser.add_argument(f"--{option.name.replace('_', '-')}", type=type(option.default), default=option.default)
     for name, kind in VIEW.items():
-        parser.add_argument(f"--view.{name}", type=kind, help="of the crops trained on; else as in pre-training")
+        parser.add_argument(f"--view.{name}", help="of the crops trained on; else as in pre-training", **kind)
     parser.add_argument("--json", help="also write the scores to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.parse_args(arguments)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ HEADS: dict[str, Callable[[VolumeEncoder, int, int], nn.Module]] = {
     "probe": lambda encoder, classes, width: LinearProbe(encoder, classes),
     "finetune": Decoder,
 }
+AXES = "dhw"
 BASELINES = {"probe": "untrained, frozen", "finetune": "from scratch"}
 
 
@@ -48,6 +50,8 @@ class Budget:
         weight_decay: of all weights.
         width: channels of the decoder at the finest scale, a multiple of 8.
         precision: of forward passes: fp32, or bf16 autocast.
+        mirror: axes, of d, h and w, along which tested volumes are mirrored too; the mean of all mirrorings' scores
+            counts, as in nnU-Net. Those that crops are mirrored along in training are the sensible ones.
     """
 
     steps: int = 300
@@ -56,6 +60,7 @@ class Budget:
     weight_decay: float = 0.01
     width: int = 16
     precision: Precision = "fp32"
+    mirror: str = ""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
@@ -63,6 +68,8 @@ class Budget:
         if self.width < 8 or self.width % 8:
             raise UserError(f"width is a multiple of 8, not {self.width}")
         choose("precision", self.precision, PRECISIONS)
+        if not set(self.mirror) <= set(AXES):
+            raise UserError(f"mirror names axes by the letters d, h and w, not {self.mirror!r}")
 
 
 @dataclass(frozen=True)
@@ -241,6 +248,13 @@ class _Task:
             scores: Tensor = model(image)
         return scores.float()
 
+    def _mirrored(self, model: nn.Module, image: Tensor) -> Tensor:
+        """Mean scores of [B, C, D, H, W] and its mirrorings, mirrored back."""
+        axes = [2 + AXES.index(letter) for letter in set(self.budget.mirror)]
+        turns = [turn for count in range(len(axes) + 1) for turn in combinations(axes, count)]
+        found = [self._scores(model, image.flip(turn)).flip(turn) for turn in turns]
+        return torch.stack(found).mean(0)
+
     def _batch(self, few: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Augmented crops [B, C, S, S, S] and the classes of their voxels [B, S, S, S]."""
         size, view = self.budget.batch_size, self.view
@@ -268,7 +282,7 @@ class _Task:
         from monai.inferers.utils import sliding_window_inference
         from monai.metrics.meandice import compute_dice
 
-        scores_of = partial(self._scores, model)
+        scores_of = partial(self._mirrored, model)
         dice, distance = [], []
         for number in self.test.tolist():
             sample = self.reader[number]
