@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--runs", default="runs/audio_fsdd")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow; below it, what --out has counts")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--finetune", default="", metavar="SPLITS", help="official, speakers or both with a comma")
     parser.add_argument("--out", default="docs/results/audio_fsdd")
@@ -119,21 +120,23 @@ def main() -> None:
     found.setdefault("features", statistics(flags.data))
     every = [name for name in plugins.load("audio").methods if name not in LEFT_OUT]
     names = every if flags.methods == "all" else flags.methods.split(",")
-    jobs = {name: [Job(name, flags.epochs, seed, Path(flags.runs)) for seed in range(flags.seeds)] for name in names}
+    seeds = range(flags.first_seed, flags.first_seed + flags.seeds)
+    jobs = {name: [Job(name, flags.epochs, seed, Path(flags.runs)) for seed in seeds] for name in names}
     with ThreadPoolExecutor(flags.jobs) as pool:
         trained = {name: [pool.submit(job.run, flags.data) for job in many] for name, many in jobs.items()}
         for name, many in jobs.items():
             for one in trained[name]:
                 one.result()
-            took = float(np.mean([job.seconds for job in many]))
+            before = found.setdefault("rows", {}).get(f"{name} {flags.epochs}", {})
+            took = [before["seconds"]] * flags.first_seed + [job.seconds for job in many]
             encoder = options(name, 0).split()[1]
-            row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": took}
+            row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": float(np.mean(took))}
             kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
             found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
             if flags.finetune:
                 row["tuned"] = {split: tuned(many[0].tuning(flags.data, split)) for split in flags.finetune.split(",")}
-            before = found.setdefault("rows", {}).get(f"{name} {flags.epochs}", {})
-            found["rows"][f"{name} {flags.epochs}"] = {**before, **row, "trained": kinds["trained"]}
+            row["trained"] = joined(before["trained"] if before else {}, kinds["trained"], flags.first_seed)
+            found["rows"][f"{name} {flags.epochs}"] = {**before, **row}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             page(found, Path(f"{flags.out}.md"))
@@ -169,6 +172,18 @@ def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     official = evaluate(folders, training(data), test=f"{data}/{TEST}", seeds=1, **how)
     speakers = evaluate(folders, data, groups=SPEAKER, seeds=1, **how)
     return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}
+
+
+def joined(before: dict[str, Any], more: dict[str, Any], first: int) -> dict[str, Any]:
+    """The values of the first so many seeds of a row, and those of the seeds from there on."""
+    if not first:
+        return more
+    if len(before["linear"]["official"]) < first:
+        raise SystemExit(f"there are no values of the seeds below {first}; leave --first-seed out")
+    return {
+        probe: {split: before[probe][split][:first] + values for split, values in splits.items()}
+        for probe, splits in more.items()
+    }
 
 
 def _both(official: Result, speakers: Result, kind: str) -> dict[str, Any]:
