@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from small import SIZES as OF_ANOTHER
+from small import SMALL
 from unlabeled import plugins
 from unlabeled.contract import Batch, Encoded, Encoder, Tokens
 from unlabeled.errors import UserError
@@ -22,35 +24,12 @@ from unlabeled.testing import Bench
 ROOT = Path(__file__).parents[2]
 REFUSED = {("graph", "gps"): "what it does next depends on numbers in the batch, in _to_dense_batch.py"}
 OTHER_SIZE = 4  # of a batch that neither the tracing nor the command sees
-SMALL: dict[tuple[str, str], dict[str, Any]] = {
-    ("tabular", "ft_transformer"): {"width": 32, "depth": 1},
-    ("tabular", "mlp"): {"width": 16, "depth": 1},
-    **{("graph", name): {"width": 8} for name in ("gcn", "gat", "gin", "sage")},
-    ("graph", "gps"): {"width": 8, "depth": 1},
-    ("medical", "vit"): {"depth": 1},
-    ("medical", "resnet3d"): {"planes": 4},
-    ("medical", "resunet"): {"planes": 8, "blocks": (1, 1)},
-    ("medical", "swin_unetr"): {"depths": (1, 1, 1, 1)},
-    ("audio", "vit"): {"width": 32, "depth": 1},
-    ("audio", "frame_vit"): {"width": 32, "depth": 1},
-    ("audio", "conformer"): {"width": 16, "depth": 1},
-    ("audio", "cnn"): {"width": 16, "channels": 4},
-    ("audio", "wav2vec2"): {"width": 16, "depth": 1, "channels": 4, "heads": 2, "positions": 16},
-    ("eo", "vit"): {"width": 32, "depth": 1},
-    ("eo", "channel_vit"): {"width": 32, "depth": 1},
-    ("eo", "resnet"): {"model": "test_resnet"},
-    ("eo", "convnext"): {"model": "test_convnext"},
-}
-"""Options that make a program of few nodes; others are as they come."""
-
-
-SIZES_OF_OTHERS = {("eo", "vit_small_patch16"), ("medical", "vit_small")}  # the code of `vit`, for minutes
 
 
 def registered() -> Iterator[tuple[str, str]]:
     for domain in sorted({plugin.domain for plugin in plugins.listing()}):
         names = ((domain, name) for name in plugins.load(domain).encoders)
-        yield from (one for one in names if one not in SIZES_OF_OTHERS)
+        yield from (one for one in names if one not in OF_ANOTHER)
 
 
 @pytest.fixture(scope="module")

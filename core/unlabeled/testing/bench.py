@@ -113,9 +113,9 @@ class Bench:
         """The undisturbed view of samples."""
         return make_view(self.view, samples, "whole", sample_keys(0, 0, numbers), self.collate)
 
-    def encoder(self, name: str, facts: Mapping[str, Any] | None = None) -> Encoder:
+    def encoder(self, name: str, facts: Mapping[str, Any] | None = None, **options: Any) -> Encoder:
         """An encoder with the facts of the default reader."""
-        made: Encoder = self.registry.make("encoder", name, self.reader.facts if facts is None else facts)
+        made: Encoder = self.registry.make("encoder", name, self.reader.facts if facts is None else facts, **options)
         return made
 
     def check_reader(self, name: str) -> None:
@@ -153,7 +153,8 @@ class Bench:
         batch = self.batch(self.samples, self.indices)
         check_encoder(encoder, batch, again=partial(self.encoder, name), alone=alone, name=who)
 
-    def check_method(self, encoder: str, method: str) -> None:
-        """P4."""
+    def check_method(self, encoder: str, method: str, **options: Any) -> None:
+        """P4, of an encoder with these options: a small one takes its steps in less time."""
         with chance(0):
-            check_method(self.registry, self.reader, self.view, self.encoder(encoder), (method, encoder), self.indices)
+            made = self.encoder(encoder, **options)
+            check_method(self.registry, self.reader, self.view, made, (method, encoder), self.indices)
