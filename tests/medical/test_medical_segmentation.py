@@ -108,6 +108,25 @@ def test_the_probe_leaves_the_encoder_alone(run: str, balls: tuple[str, str]) ->
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
+def test_a_pretrained_encoder_learns_at_a_share_of_the_rate(run: str, balls: tuple[str, str]) -> None:
+    from unlabeled.saved import describe
+
+    def moved(rate: float) -> tuple[float, float]:
+        """How far the weights of the encoder go in a step, and all that there are."""
+        encoder: Any = load(run)
+        task = _Task.of(describe(run), *balls, 2, Budget(steps=1, weight_decay=0.0), {}, torch.device("cpu"))
+        model = Decoder(encoder, 3, 16)
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        task._fit(model, task.few(1.0, 0), 0, rate)
+        far = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in model.named_parameters()}
+        return max(by for name, by in far.items() if name.startswith("encoder.")), max(far.values())
+
+    assert moved(0.0) == (0.0, pytest.approx(1e-3, rel=1e-2)), "AdamW's first step is as long as the rate"
+    assert moved(0.25) == (pytest.approx(2.5e-4, rel=1e-2), pytest.approx(1e-3, rel=1e-2))
+    with pytest.raises(UserError, match="encoder_rate is a share of the decoder's rate"):
+        Budget(encoder_rate=2.0)
+
+
 def test_crops_with_labels_may_differ_from_those_of_pretraining(run: str, balls: tuple[str, str]) -> None:
     from unlabeled.saved import describe
 

@@ -48,6 +48,7 @@ class Budget:
         batch_size: crops a step.
         lr: at its peak, after a tenth of the steps; down to 0 along a cosine.
         weight_decay: of all weights.
+        encoder_rate: a pre-trained encoder's rate as a share of the decoder's; from scratch it is the decoder's own.
         width: channels of the decoder at the finest scale, a multiple of 8.
         precision: of forward passes: fp32, or bf16 autocast.
         mirror: axes, of d, h and w, along which tested volumes are mirrored too; the mean of all mirrorings' scores
@@ -61,12 +62,15 @@ class Budget:
     width: int = 16
     precision: Precision = "fp32"
     mirror: str = ""
+    encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
             raise UserError("steps and batch_size are at least 1, lr is above 0, and weight_decay not below 0")
         if self.width < 8 or self.width % 8:
             raise UserError(f"width is a multiple of 8, not {self.width}")
+        if not 0 <= self.encoder_rate <= 1:
+            raise UserError(f"encoder_rate is a share of the decoder's rate, from 0 to 1, not {self.encoder_rate:g}")
         choose("precision", self.precision, PRECISIONS)
         if not set(self.mirror) <= set(AXES):
             raise UserError(f"mirror names axes by the letters d, h and w, not {self.mirror!r}")
@@ -152,7 +156,8 @@ def segment(
                 for seed in range(first_seed, first_seed + seeds):
                     chosen = runs[seed % len(runs)]
                     encoder = load(chosen) if pretrained else saved[0].make_encoder(FRESH + seed)
-                    found.append(task.run(encoder, mode, task.few(share, seed), seed))
+                    rate = task.budget.encoder_rate if pretrained else 1.0
+                    found.append(task.run(encoder, mode, task.few(share, seed), seed, rate))
                     say(f"{mode}, {share:.0%} of the labels, {name}, seed {seed}: dice {found[-1].dice.mean():.4f}")
                 scores += _scores(name, mode, len(task.few(share, 0)), found)
     return scores
@@ -217,26 +222,32 @@ class _Task:
         order = Draws(sample_keys(seed, 0, self.train)).fork("few labels").bits(1)[:, 0].argsort()
         return self.train[order[: max(1, round(share * len(self.train)))]]
 
-    def run(self, encoder: Any, mode: str, few: Tensor, seed: int) -> _Measured:
+    def run(self, encoder: Any, mode: str, few: Tensor, seed: int, rate: float = 1.0) -> _Measured:
+        """Train a head, and an encoder at a share of its rate, on a few volumes; measure on those of the test."""
         assert isinstance(encoder, VolumeEncoder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = HEADS[mode](encoder, self.classes, self.budget.width).to(self.device)
-            self._fit(model, few, seed)
+            self._fit(model, few, seed, rate)
         return self._measure(model.eval())
 
-    def _fit(self, model: nn.Module, few: Tensor, seed: int) -> None:
+    def _fit(self, model: nn.Module, few: Tensor, seed: int, rate: float) -> None:
         from monai.losses.dice import DiceCELoss
 
         loss_of = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        plan = self.budget
-        optimizer = torch.optim.AdamW(weights, lr=plan.lr, weight_decay=plan.weight_decay)
+        plan, shares = self.budget, {"encoder": rate, "head": 1.0}
+        groups: dict[str, list[Tensor]] = {part: [] for part in shares}
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                groups["encoder" if name.startswith("encoder.") else "head"].append(weight)
+        weights = [weight for group in groups.values() for weight in group]
+        shared = [{"params": group, "share": shares[part]} for part, group in groups.items() if group]
+        optimizer = torch.optim.AdamW(shared, lr=plan.lr, weight_decay=plan.weight_decay)
         model.train()
         for step in range(plan.steps):
             image, wanted = self._batch(few, seed, step)
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(step, plan.steps, plan.lr, plan.steps // 10)
+                group["lr"] = group["share"] * warmup_cosine(step, plan.steps, plan.lr, plan.steps // 10)
             optimizer.zero_grad()
             loss = loss_of(self._scores(model, image), wanted[:, None])
             loss.backward()
