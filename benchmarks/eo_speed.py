@@ -138,11 +138,13 @@ def speckle_times(chips: int, side: int = 128) -> dict[str, float]:
 def memory(path: Path, windows: int) -> dict[str, float]:
     """Largest resident memory in MB of a process that does nothing but read, and of one that has opened nothing yet."""
     code = (
-        "import resource, torch\nfrom unlabeled_eo.readers import EOReader\nimport unlabeled_eo.views, rasterio\n"
-        "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import torch\nfrom unlabeled_eo.readers import EOReader\nimport unlabeled_eo.views, rasterio\n"
+        # ru_maxrss would begin with what the process had that started this one
+        "peak = lambda: next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if 'VmHWM' in line)\n"
+        "base = peak()\n"
         f"r = EOReader({str(path)!r}, sampler='random', samples={windows}, chip={CHIP}, stored='amplitude', "
         "scale='amplitude')\nfor i in range(len(r)): r[i]\n"
-        "print(base / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(base, peak())"
     )
     import subprocess
     import sys
@@ -157,40 +159,46 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--windows", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--speckle", action="store_true", help="speckle alone, and leave the rest of --out as it is")
+    parser.add_argument("--only", choices=("windows", "memory", "speckle"), help="and leave the rest of --out as it is")
     parser.add_argument("--out", default="docs/results/eo_speed.json")
     flags = parser.parse_args()
-    found = json.loads(Path(flags.out).read_text()) if flags.speckle else windows_and_memory(flags)
-    found["speckle, ms a chip of 128 × 128"] = speckle_times(256)
+    wanted = [flags.only] if flags.only else ["windows", "memory", "speckle"]
+    found: dict[str, Any] = json.loads(Path(flags.out).read_text()) if flags.only else {}
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
+    found |= {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.tif"
+        if {"windows", "memory"} & set(wanted):
+            scene(path, flags.side)
+            found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
+        if "windows" in wanted:
+            found |= windows(path, flags)
+        if "memory" in wanted:
+            found["memory, MB"] = memory(path, flags.windows)
+    if "speckle" in wanted:
+        found["speckle, ms a chip of 128 × 128"] = speckle_times(256)
     Path(flags.out).write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
-def windows_and_memory(flags: argparse.Namespace) -> dict[str, Any]:
-    """What is measured on a scene of its own."""
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
-    found: dict[str, Any] = {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scene.tif"
-        scene(path, flags.side)
-        found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
-        kinds: dict[str, Callable[[Path, int, int], Epoch]] = {"ours": ours, "ours, within tiles": tiles}
-        try:
-            import torchgeo
+def windows(path: Path, flags: argparse.Namespace) -> dict[str, Any]:
+    """Windows a second of a scene, ours and torchgeo's in turn."""
+    found: dict[str, Any] = {}
+    kinds: dict[str, Callable[[Path, int, int], Epoch]] = {"ours": ours, "ours, within tiles": tiles}
+    try:
+        import torchgeo
 
-            kinds["torchgeo"], found["torchgeo"] = torchgeos, torchgeo.__version__
-        except ImportError:
-            print("torchgeo is not installed, and not measured")
-        rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-        for number in range(flags.rounds):
-            for kind, make in kinds.items():
-                rounds[kind].append(timed(make(path, flags.windows, number)))
-                print(kind, rounds[kind][-1], flush=True)
-        found["windows"] = {
-            kind: {what: statistics.median(one[what] for one in many) for what in many[0]}
-            for kind, many in rounds.items()
-        }
-        found["memory, MB"] = memory(path, flags.windows)
+        kinds["torchgeo"], found["torchgeo"] = torchgeos, torchgeo.__version__
+    except ImportError:
+        print("torchgeo is not installed, and not measured")
+    rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for number in range(flags.rounds):
+        for kind, make in kinds.items():
+            rounds[kind].append(timed(make(path, flags.windows, number)))
+            print(kind, rounds[kind][-1], flush=True)
+    found["windows"] = {
+        kind: {what: statistics.median(one[what] for one in many) for what in many[0]} for kind, many in rounds.items()
+    }
     return found
 
 
