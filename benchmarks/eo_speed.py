@@ -164,8 +164,9 @@ def main() -> None:
     flags = parser.parse_args()
     wanted = [flags.only] if flags.only else ["windows", "memory", "speckle"]
     found: dict[str, Any] = json.loads(Path(flags.out).read_text()) if flags.only else {}
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
-    found |= {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
+    if not flags.only:
+        machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
+        found |= {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.tif"
         if {"windows", "memory"} & set(wanted):
@@ -174,7 +175,7 @@ def main() -> None:
         if "windows" in wanted:
             found |= windows(path, flags)
         if "memory" in wanted:
-            found["memory, MB"] = memory(path, flags.windows)
+            found.setdefault("memory, MB", {})[f"torch {torch.__version__}"] = memory(path, flags.windows)
     if "speckle" in wanted:
         found["speckle, ms a chip of 128 × 128"] = speckle_times(256)
     Path(flags.out).write_text(json.dumps(found, indent=1) + "\n")
