@@ -34,6 +34,7 @@ from unlabeled_eo.readers import EOReader
 from unlabeled_eo.speckle import speckled
 
 CHIP, BATCH, WORKERS, TILE = 256, 32, 2, 512
+PARTS = ("windows", "decoding", "memory", "speckle")
 torch.set_num_threads(1)
 
 
@@ -135,6 +136,17 @@ def speckle_times(chips: int, side: int = 128) -> dict[str, float]:
     return found
 
 
+def decoding(path: Path, count: int) -> float:
+    """Processor milliseconds that GDAL alone takes for a random window: no reader of them can take less."""
+    corners = np.random.default_rng(0)
+    with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path) as file:
+        places = corners.integers(0, (file.width - CHIP, file.height - CHIP), (count, 2)).tolist()
+        start = time.process_time()
+        for left, top in places:
+            file.read(1, window=rasterio.windows.Window(left, top, CHIP, CHIP))
+        return 1000 * (time.process_time() - start) / count
+
+
 def memory(path: Path, windows: int) -> dict[str, float]:
     """Largest resident memory in MB of a process that does nothing but read, and of one that has opened nothing yet."""
     code = (
@@ -159,21 +171,23 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--windows", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("windows", "memory", "speckle"), help="and leave the rest of --out as it is")
+    parser.add_argument("--only", choices=PARTS, help="and leave the rest of --out as it is")
     parser.add_argument("--out", default="docs/results/eo_speed.json")
     flags = parser.parse_args()
-    wanted = [flags.only] if flags.only else ["windows", "memory", "speckle"]
+    wanted = [flags.only] if flags.only else list(PARTS)
     found: dict[str, Any] = json.loads(Path(flags.out).read_text()) if flags.only else {}
     if not flags.only:
         machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
         found |= {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.tif"
-        if {"windows", "memory"} & set(wanted):
+        if wanted != ["speckle"]:
             scene(path, flags.side)
             found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
         if "windows" in wanted:
             found |= windows(path, flags)
+        if "decoding" in wanted:
+            found["decoding alone, processor ms a window"] = decoding(path, flags.windows)
         if "memory" in wanted:
             found.setdefault("memory, MB", {})[f"torch {torch.__version__}"] = memory(path, flags.windows)
     if "speckle" in wanted:
