@@ -168,7 +168,7 @@ def test_options_that_make_no_sense(beside: Callable[..., EOReader], options: di
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no rasters; known are: \.tif"):
+    with pytest.raises(UserError, match=r"holds no rasters; known are: \.tif .* save other arrays .* as \.npy"):
         EOReader(str(tmp_path))
     with pytest.raises(UserError, match="does not exist, and as a pattern it matches no raster"):
         EOReader(str(tmp_path / "none"))

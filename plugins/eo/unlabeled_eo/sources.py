@@ -60,7 +60,10 @@ def find(source: str) -> list[Scene]:
     if path.is_dir():
         scenes = _folder(path)
         if not scenes:
-            raise UserError(f"{source} holds no rasters; known are: {' '.join(SUFFIXES)} and .SAFE folders")
+            raise UserError(
+                f"{source} holds no rasters; known are: {' '.join(SUFFIXES)} and .SAFE folders; save other arrays "
+                "(.mat, .h5) as .npy, [bands, rows, columns]"
+            )
         return scenes
     if path.is_file():
         if path.suffix.lower() in MANIFESTS:
