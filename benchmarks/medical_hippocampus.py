@@ -47,14 +47,14 @@ class Budget:
 
 
 PROBE = "--lr 0.01"
-TUNE = "--lr 0.003 --view.flips w"  # the head lies where it lies, and so does the tail
-LONG = TUNE + " --precision bf16"
+# the head lies where it lies, and so does the tail; volumes are as large as they are
+TUNE = "--lr 0.003 --view.flips w --view.scale 1 1 --mirror w --precision bf16"
 BUDGETS = (
     Budget("probe", ("5%", "10%", "25%"), 400, 3, PROBE),
     Budget("probe", ("100%",), 1600, 1, PROBE),  # one choice of volumes, and a long one
     Budget("finetune", ("5%", "10%", "25%"), 400, 3, TUNE),
-    Budget("finetune", ("5%",), 1600, 3, LONG),
-    Budget("finetune", ("100%",), 6400, 1, LONG),
+    Budget("finetune", ("5%",), 1600, 3, TUNE),
+    Budget("finetune", ("100%",), 6400, 1, TUNE),
 )
 
 
@@ -151,7 +151,7 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     )
     chosen = (
         f"{command} runs/{flags.method}-0 first-200/images first-200/labels --test 20 --seeds 1 --modes finetune "
-        f"--steps 600 --batch-size 2 --width 8 {LONG}"
+        f"--steps 600 --batch-size 2 --width 8 {TUNE}"
     )
     return f"""# Hippocampus, few labels
 
@@ -162,11 +162,14 @@ the same head, labelled volumes, augmented crops and learning rate, and the last
 standard deviations over {flags.seeds} seeds (one with all labels) of pre-training, choice of volumes, head and crops.
 
 Method, patch and budget were chosen on 20 of the first 200 volumes, with 10 labelled ones and 300 steps (mean Dice
-0.61 from scratch, 0.59 after `mae`, 0.67 after `models_genesis`; one seed). So was that fine-tuning mirrors its crops
-from left to right alone: with the other 180 volumes labelled and 600 steps from scratch the 20 have 0.849 and 0.827
-then, 0.768 and 0.764 where every axis is mirrored, which hides where the head lies and where the tail (the last of the
-commands, with `--view.flips w` and `--view.flips dhw`). Pre-training and the probe mirror every axis. Budgets are those
-of a shared processor core; nnU-Net is said to reach 0.90 and 0.89.
+0.61 from scratch, 0.59 after `mae`, 0.67 after `models_genesis`; one seed). So was how crops with labels are cut, with
+the other 180 volumes labelled and 600 steps from scratch (the last of the commands, each with a flag less): 0.768 and
+0.764 where crops are mirrored along every axis and zoomed by 0.7 to 1.4, as those of pre-training and of the probe are;
+0.849 and 0.827 where they are mirrored from left to right alone, since mirroring hides where the head lies and where
+the tail; 0.852 and 0.836 where the tested volumes are mirrored so too; 0.867 and 0.846 where nothing is zoomed besides.
+An encoder that learns at a third or a tenth of the decoder's rate (`--encoder-rate`) is neither better nor worse: mean
+Dice 0.846 and 0.845 with 10 labelled volumes and 400 steps, 0.845 at the whole rate, 0.850 from scratch. Budgets are
+those of a shared processor core; nnU-Net is said to reach 0.90 and 0.89.
 
 {markdown([row(pair) for pair in pairs])}
 Distance is the average symmetric surface distance where the structure was found at all; missed counts volumes in which

@@ -59,10 +59,10 @@ class Budget:
     batch_size: int = 4
     lr: float = 1e-3
     weight_decay: float = 0.01
+    encoder_rate: float = 1.0
     width: int = 16
     precision: Precision = "fp32"
     mirror: str = ""
-    encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1 or self.lr <= 0 or self.weight_decay < 0:
@@ -261,7 +261,7 @@ class _Task:
 
     def _mirrored(self, model: nn.Module, image: Tensor) -> Tensor:
         """Mean scores of [B, C, D, H, W] and its mirrorings, mirrored back."""
-        axes = [2 + AXES.index(letter) for letter in set(self.budget.mirror)]
+        axes = [2 + AXES.index(letter) for letter in sorted(set(self.budget.mirror))]
         turns = [turn for count in range(len(axes) + 1) for turn in combinations(axes, count)]
         found = [self._scores(model, image.flip(turn)).flip(turn) for turn in turns]
         return torch.stack(found).mean(0)
