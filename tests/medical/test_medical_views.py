@@ -70,6 +70,20 @@ def test_scaled_and_turned_crops_hold_what_where_names_but_for_interpolation(rea
     assert batch["where"][:, :, :3].det().abs().std() > 0, "scales differ"
 
 
+def test_a_share_of_the_crops_is_zoomed_over_the_whole_range(reader: VolumeReader) -> None:
+    def extents(zoomed: float) -> Tensor:
+        """Voxels a side of 2,000 crops."""
+        view, sample = Crops(reader.facts, crop=12, zoomed=zoomed), reader[0]
+        draws = Draws(sample_keys(0, 0, torch.arange(2000))).each()
+        return torch.stack([view.sample(sample, "global", one)["spacing"][0] for one in draws]).mul(12).round()
+
+    assert set(extents(0.0).tolist()) == {12.0}
+    few, every = extents(0.25), extents(1.0)
+    assert (few != 12).float().mean() == pytest.approx(0.25 * float((every != 12).float().mean()), abs=0.03)
+    for found in (few, every):
+        assert (found.min(), found.max()) == (round(12 / 1.4), round(12 / 0.7))
+
+
 def test_a_turn_keeps_the_distances_of_places(reader: VolumeReader) -> None:
     view = Crops(reader.facts, crop=8, scale=(1.0, 1.0), strength=0.0)
     where = batch_of(view, reader[0], "global")["where"]
@@ -189,7 +203,7 @@ def test_classes_follow_the_voxels_of_any_view(nifti: Write) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"crop": 1}, {"flips": "xy"}, {"scale": (1.2, 0.5)}, {"foreground": 2.0}, {"strength": -1.0}, {"whole": "all"}],
+    [{"crop": 1}, {"flips": "xy"}, {"scale": (1.2, 0.5)}, {"zoomed": 2.0}, {"strength": -1.0}, {"whole": "all"}],
 )
 def test_options_that_make_no_sense(reader: VolumeReader, options: dict[str, Any]) -> None:
     with pytest.raises(UserError):

@@ -13,6 +13,7 @@ VIEW: Mapping[str, Mapping[str, Any]] = {  # of crops with labels
     "crop": {"type": int},
     "flips": {},
     "scale": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
+    "zoomed": {"type": float},
     "turn": {"type": float},
     "strength": {"type": float},
 }

@@ -57,6 +57,7 @@ class Crops(View):
         whole: centre (a crop from the middle), or resize (the volume scaled into the crop).
         foreground: share of random crops that are aimed at a voxel of the foreground.
         scale: range of the zoom of global and local crops.
+        zoomed: share of them that are; the rest shows voxels as they are.
         flips: axes that are mirrored half of the time, of d, h and w; "dh" where left and right matter.
         turn: degrees up to which a fifth of the crops are turned, in planes of even spacing.
         strength: multiplies the probabilities of changes of intensity; 0: none.
@@ -76,6 +77,7 @@ class Crops(View):
         whole: Literal["centre", "resize"] = "centre",
         foreground: float = 0.8,
         scale: tuple[float, float] = (0.7, 1.4),
+        zoomed: float = 1.0,
         flips: str = "dhw",
         turn: float = 30.0,
         strength: float = 1.0,
@@ -91,10 +93,11 @@ class Crops(View):
             raise UserError(f"flips names axes by the letters d, h and w, not {flips!r}")
         if not 0 < scale[0] <= scale[1]:
             raise UserError(f"scale goes from a smaller to a larger factor above 0, not from {scale[0]} to {scale[1]}")
-        if not 0 <= foreground <= 1 or not 0 <= slices <= 1 or strength < 0:
-            raise UserError("foreground and slices are shares from 0 to 1, and strength a factor from 0")
+        if not all(0 <= share <= 1 for share in (foreground, zoomed, slices)) or strength < 0:
+            raise UserError("foreground, zoomed and slices are shares from 0 to 1, and strength a factor from 0")
         self._local, self._resize, self._foreground = local, whole == "resize", foreground
-        self._scale, self._flips, self._angle = (scale[0], scale[1]), flips, math.radians(turn)
+        self._scale, self._zoomed = (scale[0], scale[1]), zoomed
+        self._flips, self._angle = flips, math.radians(turn)
         self._plane, self._intensity, self._strength = facts["plane"], facts["intensity"], strength
         self._slices = slices
         self._turns = turns.axis_turns(self._plane) if self._plane else torch.eye(3)[None]
@@ -117,8 +120,10 @@ class Crops(View):
             start = [(size - extent) // 2 for size in shape]
         else:
             chance = draws.numbers(11)  # all at once: small draws cost as much as a crop
-            low, high = (1.0, 1.0) if kind == "plain" else self._scale
-            extent = max(2, round(side / (low + (high - low) * chance[0])))
+            zoom = 1.0
+            if kind != "plain" and chance[0] < self._zoomed:
+                zoom = self._scale[0] + (self._scale[1] - self._scale[0]) * chance[0] / self._zoomed
+            extent = max(2, round(side / zoom))
             start = self._start(sample["foreground"], shape, extent, chance[1:6])
             mirrored = [at for at, letter in enumerate("dhw") if letter in self._flips and chance[6 + at] < 0.5]
         cut = Cut(start, extent, stride=max(1, extent // (2 * side)))
