@@ -257,12 +257,15 @@ def test_what_was_not_found_has_no_distance() -> None:
 
 def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"medical evaluate-segmentation {run} {balls[0]} {balls[1]} --test 2 --seeds 1 --steps 2 --modes probe"
-    assert main(f"{line} --view.crop 12 --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
+    crops = "--view.crop 12 --view.scale 0.9,1.1 --mirror w"
+    assert main(f"{line} {crops} --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
     text = capsys.readouterr().out
     assert "surface distance (mm)" in text
     assert [row["volumes"] for row in json.loads((tmp_path / "scores.json").read_text())] == [2, 2, 2, 2, 4, 4, 4, 4]
     assert main(f"{line} --shots many".split()) == 2
     assert "shares of the labels" in capsys.readouterr().err
+    assert main(f"{line} --view.scale 1".split()) == 2
+    assert "it takes two numbers, as in 0.9,1.1, not '1'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,22 @@ from typing import Any
 from unlabeled.cli.parser import CommandParser
 from unlabeled.errors import UserError
 
-VIEW: Mapping[str, Mapping[str, Any]] = {  # of crops with labels
-    "crop": {"type": int},
-    "flips": {},
-    "scale": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
-    "zoomed": {"type": float},
-    "turn": {"type": float},
-    "strength": {"type": float},
+
+def _bounds(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.strip("[]").split(","))
+    except ValueError:
+        raise ArgumentTypeError(f"it takes two numbers, as in 0.9,1.1, not {text!r}") from None
+    return low, high
+
+
+VIEW: Mapping[str, Callable[[str], Any]] = {  # of crops with labels
+    "crop": int,
+    "flips": str,
+    "scale": _bounds,
+    "zoomed": float,
+    "turn": float,
+    "strength": float,
 }
 
 
@@ -40,7 +50,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     for option in fields(Budget):
         parser.add_argument(f"--{option.name.replace('_', '-')}", type=type(option.default), default=option.default)
     for name, kind in VIEW.items():
-        parser.add_argument(f"--view.{name}", help="of the crops trained on; else as in pre-training", **kind)
+        parser.add_argument(f"--view.{name}", type=kind, help="of the crops trained on; else as in pre-training")
     parser.add_argument("--json", help="also write the scores to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.parse_args(arguments)
