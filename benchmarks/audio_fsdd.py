@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import of_tokens, spread, tuned
+from running import joined, of_tokens, spread, tuned
 
 from unlabeled import plugins
 from unlabeled.cli.tables import markdown
@@ -128,14 +128,14 @@ def main() -> None:
             for one in trained[name]:
                 one.result()
             before = found.setdefault("rows", {}).get(f"{name} {flags.epochs}", {})
-            took = [before["seconds"]] * flags.first_seed + [job.seconds for job in many]
+            took = [before.get("seconds", 0.0)] * flags.first_seed + [job.seconds for job in many]
             encoder = options(name, 0).split()[1]
             row = {"method": name, "encoder": encoder, "epochs": flags.epochs, "seconds": float(np.mean(took))}
             kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
             found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
             if flags.finetune:
                 row["tuned"] = {split: tuned(many[0].tuning(flags.data, split)) for split in flags.finetune.split(",")}
-            row["trained"] = joined(before["trained"] if before else {}, kinds["trained"], flags.first_seed)
+            row["trained"] = joined(before.get("trained", {}), kinds["trained"], flags.first_seed)
             found["rows"][f"{name} {flags.epochs}"] = {**before, **row}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
@@ -172,18 +172,6 @@ def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     official = evaluate(folders, training(data), test=f"{data}/{TEST}", seeds=1, **how)
     speakers = evaluate(folders, data, groups=SPEAKER, seeds=1, **how)
     return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}
-
-
-def joined(before: dict[str, Any], more: dict[str, Any], first: int) -> dict[str, Any]:
-    """The values of the first so many seeds of a row, and those of the seeds from there on."""
-    if not first:
-        return more
-    if len(before["linear"]["official"]) < first:
-        raise SystemExit(f"there are no values of the seeds below {first}; leave --first-seed out")
-    return {
-        probe: {split: before[probe][split][:first] + values for split, values in splits.items()}
-        for probe, splits in more.items()
-    }
 
 
 def _both(official: Result, speakers: Result, kind: str) -> dict[str, Any]:

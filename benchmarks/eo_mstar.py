@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from running import of_tokens, seconds, spread, train, tuned
+from running import joined, of_tokens, seconds, spread, train, tuned
 from sklearn.decomposition import PCA
 
 from unlabeled import plugins
@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="of --methods all")
     parser.add_argument("--runs", default="runs/eo_mstar")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0, help="the others follow; below it, what --out has counts")
     parser.add_argument("--finetune", action="store_true", help="also fine-tune the first run of each method")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", default="docs/results/eo_mstar")
@@ -110,14 +111,20 @@ def main() -> None:
         found["features"] = features(flags.data)
     every = [f"{name}, {flags.epochs} epochs" for name in plugins.load("eo").methods if name not in LEFT_OUT]
     names = every if flags.methods == "all" else [name.strip() for name in flags.methods.split(";")]
-    jobs = {name: [Job(name, seed, _folder(flags.runs, name, seed)) for seed in range(flags.seeds)] for name in names}
+    seeds = range(flags.first_seed, flags.first_seed + flags.seeds)
+    jobs = {name: [Job(name, seed, _folder(flags.runs, name, seed)) for seed in seeds] for name in names}
     with ThreadPoolExecutor(flags.jobs) as pool:
         trained = {name: [pool.submit(job.run, flags.data) for job in many] for name, many in jobs.items()}
         for name, many in jobs.items():
             for one in trained[name]:
                 one.result()
             first = not any("untrained" in one and _same(other, name) for other, one in found.items())
-            found[name] = {**found.get(name, {}), **measured(flags.data, many, first)}
+            before, more = found.get(name, {}), measured(flags.data, many, first)
+            more |= {
+                part: joined(before.get(part, {}), more[part], flags.first_seed) for part in ("trained", "held out")
+            }
+            took = [before.get("seconds", 0.0)] * flags.first_seed + [more["seconds"]] * len(many)
+            found[name] = {**before, **more, "seconds": float(np.mean(took))}
             if flags.finetune or (many[0].folder / "finetune-all.json").exists():
                 parts = [tuned(many[0].tuning(flags.data, labels)) for labels in ("few", "all")]
                 found[name]["fine-tuned"] = {kind: {**parts[0][kind], **parts[1][kind]} for kind in parts[0]}

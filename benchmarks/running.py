@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,17 @@ def tuned(command: Sequence[str]) -> dict[str, dict[str, list[float]]]:
         if (row["probe"], row["metric"]) == ("finetune", "accuracy"):
             out.setdefault(row["features"].split(" (")[0], {})[row["shots"]] = row["values"]
     return out
+
+
+def joined(before: Any, more: Any, first: int) -> Any:
+    """Values of the first so many seeds, and of the seeds from there on, in tables of lists that are nested alike."""
+    if not first:
+        return more
+    if isinstance(more, Mapping):
+        return {name: joined(before.get(name, {}), values, first) for name, values in more.items()}
+    if len(before) < first:
+        raise SystemExit(f"there are no values of the seeds below {first}; leave --first-seed out")
+    return [*before[:first], *more]
 
 
 def of_tokens(domain: str, method: str) -> bool:
