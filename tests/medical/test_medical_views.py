@@ -203,7 +203,15 @@ def test_classes_follow_the_voxels_of_any_view(nifti: Write) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"crop": 1}, {"flips": "xy"}, {"scale": (1.2, 0.5)}, {"zoomed": 2.0}, {"strength": -1.0}, {"whole": "all"}],
+    [
+        {"crop": 1},
+        {"flips": "xy"},
+        {"scale": (1.2, 0.5)},
+        {"zoomed": 2.0},
+        {"foreground": 2.0},
+        {"strength": -1.0},
+        {"whole": "all"},
+    ],
 )
 def test_options_that_make_no_sense(reader: VolumeReader, options: dict[str, Any]) -> None:
     with pytest.raises(UserError):
