@@ -134,7 +134,8 @@ def main() -> None:
             kinds = measured(flags.data, many, baselines=encoder not in found.setdefault("untrained", {}))
             found["untrained"] |= {encoder: kinds["untrained"]} if "untrained" in kinds else {}
             if flags.finetune:
-                row["tuned"] = {split: tuned(many[0].tuning(flags.data, split)) for split in flags.finetune.split(",")}
+                job = Job(name, flags.epochs, 0, Path(flags.runs))  # the run whose commands the page shows
+                row["tuned"] = {split: tuned(job.tuning(flags.data, split)) for split in flags.finetune.split(",")}
             row["trained"] = joined(before.get("trained", {}), kinds["trained"], flags.first_seed)
             found["rows"][f"{name} {flags.epochs}"] = {**before, **row}
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -125,8 +125,9 @@ def main() -> None:
             }
             took = [before.get("seconds", 0.0)] * flags.first_seed + [more["seconds"]] * len(many)
             found[name] = {**before, **more, "seconds": float(np.mean(took))}
-            if flags.finetune or (many[0].folder / "finetune-all.json").exists():
-                parts = [tuned(many[0].tuning(flags.data, labels)) for labels in ("few", "all")]
+            job = Job(name, 0, _folder(flags.runs, name, 0))  # the run whose commands the page shows
+            if flags.finetune or (job.folder / "finetune-all.json").exists():
+                parts = [tuned(job.tuning(flags.data, labels)) for labels in ("few", "all")]
                 found[name]["fine-tuned"] = {kind: {**parts[0][kind], **parts[1][kind]} for kind in parts[0]}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")

@@ -30,6 +30,7 @@ import torch
 from unlabeled import plugins
 from unlabeled.data.batches import Batches, Order, loader
 from unlabeled.randomness import Draws, sample_keys
+from unlabeled_eo.rasters import CACHE
 from unlabeled_eo.readers import EOReader
 from unlabeled_eo.speckle import speckled
 
@@ -139,7 +140,7 @@ def speckle_times(chips: int, side: int = 128) -> dict[str, float]:
 def decoding(path: Path, count: int) -> float:
     """Processor milliseconds that GDAL alone takes for a random window: no reader of them can take less."""
     corners = np.random.default_rng(0)
-    with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path) as file:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), rasterio.open(path) as file:
         places = corners.integers(0, (file.width - CHIP, file.height - CHIP), (count, 2)).tolist()
         start = time.process_time()
         for left, top in places:
@@ -175,10 +176,10 @@ def main() -> None:
     parser.add_argument("--out", default="docs/results/eo_speed.json")
     flags = parser.parse_args()
     wanted = [flags.only] if flags.only else list(PARTS)
-    found: dict[str, Any] = json.loads(Path(flags.out).read_text()) if flags.only else {}
-    if not flags.only:
-        machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
-        found |= {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, no GPU"
+    found: dict[str, Any] = {"machine": f"{machine}, {os.cpu_count()} processors", "torch": torch.__version__}
+    if flags.only:
+        found = json.loads(Path(flags.out).read_text())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.tif"
         if wanted != ["speckle"]:
