@@ -21,6 +21,7 @@ from unlabeled.errors import BrokenItem, UserError, nearest
 from unlabeled_medical import formats, sources
 from unlabeled_medical.cache import Entry, Settings, count_missing, default_folder, prepare
 from unlabeled_medical.statistics import Intensity, decide, levels
+from unlabeled_medical.turns import AXES
 
 VERSION = 1
 MODES = ("auto", "ct", "zscore", "percentile", "binary", "none")
@@ -308,7 +309,7 @@ def _plane(spacings: Sequence[Sequence[float]]) -> str:
     for spacing in spacings:
         pairs = {axis: [x for at, x in enumerate(spacing) if at != axis] for axis in range(3)}
         even = [axis for axis, pair in pairs.items() if max(pair) <= ISOTROPIC * min(pair)]
-        found.add("all" if len(even) == 3 else "dhw"[even[0]] if len(even) == 1 else "")
+        found.add("all" if len(even) == 3 else AXES[even[0]] if len(even) == 1 else "")
     found = found - {"all"} if len(found) == 2 else found  # what is isotropic may be turned in any plane
     return found.pop() if len(found) == 1 else ""
 

@@ -29,13 +29,13 @@ from unlabeled.schedules import warmup_cosine
 from unlabeled_medical.dense import Decoder, LinearProbe
 from unlabeled_medical.patches import VolumeEncoder, centres
 from unlabeled_medical.readers import VolumeReader
+from unlabeled_medical.turns import axes_of
 
 FRESH = 1000  # first seed of untrained encoders, away from those of training
 HEADS: dict[str, Callable[[VolumeEncoder, int, int], nn.Module]] = {
     "probe": lambda encoder, classes, width: LinearProbe(encoder, classes),
     "finetune": Decoder,
 }
-AXES = "dhw"
 BASELINES = {"probe": "untrained, frozen", "finetune": "from scratch"}
 
 
@@ -72,8 +72,7 @@ class Budget:
         if not 0 <= self.encoder_rate <= 1:
             raise UserError(f"encoder_rate is a share of the decoder's rate, from 0 to 1, not {self.encoder_rate:g}")
         choose("precision", self.precision, PRECISIONS)
-        if not set(self.mirror) <= set(AXES):
-            raise UserError(f"mirror names axes by the letters d, h and w, not {self.mirror!r}")
+        axes_of("mirror", self.mirror)
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ class _Task:
 
     def _mirrored(self, model: nn.Module, image: Tensor) -> Tensor:
         """Mean scores of [B, C, D, H, W] and its mirrorings, mirrored back."""
-        axes = [2 + AXES.index(letter) for letter in sorted(set(self.budget.mirror))]
+        axes = [2 + axis for axis in axes_of("mirror", self.budget.mirror)]
         turns = [turn for count in range(len(axes) + 1) for turn in combinations(axes, count)]
         found = [self._scores(model, image.flip(turn)).flip(turn) for turn in turns]
         return torch.stack(found).mean(0)

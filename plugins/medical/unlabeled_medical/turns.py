@@ -7,6 +7,21 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
+from unlabeled.errors import UserError
+
+AXES = "dhw"  # depth, height and width
+
+
+def axes_of(what: str, letters: str) -> list[int]:
+    """Numbers of the axes of a volume that letters name.
+
+    Raises:
+        UserError: a letter is of no axis.
+    """
+    if not set(letters) <= set(AXES):
+        raise UserError(f"{what} names axes by the letters d, h and w, not {letters!r}")
+    return [at for at, letter in enumerate(AXES) if letter in letters]
+
 
 def axis_turns(plane: str) -> Tensor:
     """[K, 3, 3] signed permutations that turn: 24 of a cube, or 4 about the axis; the identity comes first.
@@ -20,7 +35,7 @@ def axis_turns(plane: str) -> Tensor:
         if torch.det(matrix := torch.diag(torch.tensor(signs))[:, list(places)]) > 0
     ]
     if plane != "all":
-        axis = "dhw".index(plane)
+        axis = AXES.index(plane)
         every = [matrix for matrix in every if matrix[axis, axis] == 1]
     every.sort(key=lambda matrix: -float(matrix.trace()))
     return torch.stack(every)

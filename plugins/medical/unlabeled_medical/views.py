@@ -89,15 +89,13 @@ class Crops(View):
             raise UserError(f"a crop has at least 2 voxels a side, not {min(crop, local)}")
         if whole not in ("centre", "resize"):
             raise UserError(f"whole cannot be {whole!r}; there are: centre, resize")
-        if not set(flips) <= set("dhw"):
-            raise UserError(f"flips names axes by the letters d, h and w, not {flips!r}")
+        self._flips = turns.axes_of("flips", flips)
         if not 0 < scale[0] <= scale[1]:
             raise UserError(f"scale goes from a smaller to a larger factor above 0, not from {scale[0]} to {scale[1]}")
         if not all(0 <= share <= 1 for share in (foreground, zoomed, slices)) or strength < 0:
             raise UserError("foreground, zoomed and slices are shares from 0 to 1, and strength a factor from 0")
         self._local, self._resize, self._foreground = local, whole == "resize", foreground
-        self._scale, self._zoomed = (scale[0], scale[1]), zoomed
-        self._flips, self._angle = flips, math.radians(turn)
+        self._scale, self._zoomed, self._angle = (scale[0], scale[1]), zoomed, math.radians(turn)
         self._plane, self._intensity, self._strength = facts["plane"], facts["intensity"], strength
         self._slices = slices
         self._turns = turns.axis_turns(self._plane) if self._plane else torch.eye(3)[None]
@@ -125,7 +123,7 @@ class Crops(View):
                 zoom = self._scale[0] + (self._scale[1] - self._scale[0]) * chance[0] / self._zoomed
             extent = max(2, round(side / zoom))
             start = self._start(sample["foreground"], shape, extent, chance[1:6])
-            mirrored = [at for at, letter in enumerate("dhw") if letter in self._flips and chance[6 + at] < 0.5]
+            mirrored = [at for at in self._flips if chance[6 + at] < 0.5]
         cut = Cut(start, extent, stride=max(1, extent // (2 * side)))
         image, where = cut.of(sample["image"], sample["levels"]), cut.where(shape)
         masks = [cut.inside(sample["excluded"])[None]] if "excluded" in sample else []
@@ -176,7 +174,7 @@ class Crops(View):
         angle = draws.uniform(1, low=-self._angle, high=self._angle)[:, 0]
         axis = draws.integers(0, 3, 1)[:, 0]
         if self._plane != "all":
-            axis = torch.full_like(axis, "dhw".index(self._plane))
+            axis = torch.full_like(axis, turns.AXES.index(self._plane))
         matrix = turns.about_axis(axis, angle)
         floor = batch["levels"][rows, :, 4]
         image = augment.rotate(batch["image"][rows], matrix, floor, self._mode)
