@@ -25,5 +25,5 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Options by domain and encoder; others are as they come."""
 
-SIZES = {("eo", "vit_small_patch16"): "vit", ("medical", "vit_small"): "vit"}
+OF_ANOTHER = {("eo", "vit_small_patch16"): "vit", ("medical", "vit_small"): "vit"}
 """Encoders that are another's class with other options, at a size that costs minutes."""

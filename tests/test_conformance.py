@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from small import SIZES, SMALL
+from small import OF_ANOTHER, SMALL
 from unlabeled import plugins
 from unlabeled.testing import Bench
 
@@ -62,7 +62,7 @@ ENCODERS = [(domain, name) for domain in DOMAINS for name in plugins.load(domain
 
 
 @pytest.mark.parametrize(
-    ("domain", "name"), [pytest.param(*one, id="-".join(one)) for one in ENCODERS if one not in SIZES]
+    ("domain", "name"), [pytest.param(*one, id="-".join(one)) for one in ENCODERS if one not in OF_ANOTHER]
 )
 def test_encoder(bench: Callable[[str], Bench], domain: str, name: str) -> None:
     bench(domain).check_encoder(name)
@@ -76,19 +76,18 @@ def pairs() -> list[object]:
 
     Encoders are small, but for one a method, each in turn, that is as large as it comes.
     """
-    found: list[object] = []
+    rows: list[tuple[str, str, str, dict[str, Any]]] = []
     for domain in DOMAINS:
-        names = [name for at, name in ENCODERS if at == domain]
-        for turn, method in enumerate(plugins.load(domain).methods):
-            for at, name in enumerate(names):
-                options = {} if turn % len(names) == at else SMALL.get((domain, name), {})
-                if (domain, name) not in SIZES or method in FEW:
-                    found.append(pytest.param(domain, name, method, options, id=f"{domain}-{name}-{method}"))
-    return found
+        methods, mine = plugins.load(domain).methods, [one for one in ENCODERS if one[0] == domain]
+        own = [one for one in mine if one not in OF_ANOTHER]
+        for turn, method in enumerate(methods):
+            rows += [(*one, method, {} if one == own[turn % len(own)] else SMALL.get(one, {})) for one in own]
+        rows += [(*one, method, {}) for one in mine if one in OF_ANOTHER for method in FEW]
+    return [pytest.param(*row, id="-".join(row[:3])) for row in rows]
 
 
 def test_another_size_is_the_same_code() -> None:
-    for (domain, size), base in SIZES.items():
+    for (domain, size), base in OF_ANOTHER.items():
         encoders = plugins.load(domain).encoders
         assert encoders[size].__bases__ == (encoders[base],)  # type: ignore[attr-defined]
         assert {name for name in vars(encoders[size]) if not name.startswith("__")} == set()

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from small import SIZES as OF_ANOTHER
-from small import SMALL
+from small import OF_ANOTHER, SMALL
 from unlabeled import plugins
 from unlabeled.contract import Batch, Encoded, Encoder, Tokens
 from unlabeled.errors import UserError
