@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from sounds import RATE, chance, tone
 from unlabeled.contract import Batch
 from unlabeled.errors import UserError
 from unlabeled.randomness import Draws, sample_keys
-from unlabeled_audio.features import frames_of, log_mel
+from unlabeled_audio.features import frames_of, in_place, log_mel
 from unlabeled_audio.mixing import Pool, at_ratio, in_room
 from unlabeled_audio.readers import AudioReader
 from unlabeled_audio.views import ResizedCrops, Segments, SpecAugment, resized
@@ -103,10 +104,17 @@ def test_gain_is_in_decibels(reader: AudioReader) -> None:
     assert view.sample(reader[1], "plain", draws(1))["wave"].abs().max() == reader[1]["wave"].abs().max()
 
 
+def boxes(mel: Tensor, count: Tensor, *box: Tensor) -> Tensor:
+    """[B, F, T] boxes of padded log-mels [B, F, T]."""
+    place = (torch.arange(mel.shape[2]) < count[:, None]).nonzero()
+    logs = mel[place[:, 0], :, place[:, 1]]
+    return in_place(resized(logs, place, count, *box), place, (len(mel), mel.shape[2]))
+
+
 def test_a_box_of_everything_is_the_log_mel_itself(batch: Batch, reader: AudioReader) -> None:
     mel, count = log_mel(batch["wave"], batch["length"], reader.mel), frames_of(batch["length"], reader.mel)
     one, zero = torch.ones(len(mel)), torch.zeros(len(mel))
-    assert torch.allclose(resized(mel, count, one, one, zero, zero), mel, atol=1e-4)
+    assert torch.allclose(boxes(mel, count, one, one, zero, zero), mel, atol=1e-4)
 
 
 def test_a_box_is_the_part_that_it_names(reader: AudioReader) -> None:
@@ -115,7 +123,7 @@ def test_a_box_is_the_part_that_it_names(reader: AudioReader) -> None:
     mel = torch.zeros(1, 32, 60)
     mel[0, :, :40] = ramp
     half = torch.tensor([0.5])
-    out = resized(mel, torch.tensor([40]), half, half, torch.tensor([0.25]), torch.tensor([0.5]))[0]
+    out = boxes(mel, torch.tensor([40]), half, half, torch.tensor([0.25]), torch.tensor([0.5]))[0]
     frame, band = torch.arange(40.0), torch.arange(32.0)
     expected = (8 + (band + 0.5) / 2 - 0.5)[:, None] + 100 * (20 + (frame + 0.5) / 2 - 0.5)
     inside = slice(1, -1)
@@ -129,7 +137,7 @@ def test_boxes_are_what_grid_sample_makes_of_each_clip_alone() -> None:
     height, low = torch.rand(5, generator=chance), torch.rand(5, generator=chance)
     width, start = 0.5 + torch.rand(5, generator=chance), torch.rand(5, generator=chance) - 0.5
     mel = mel * (torch.arange(30) < count[:, None])[:, None]
-    out = resized(mel, count, height, width, low * (1 - height), start)
+    out = boxes(mel, count, height, width, low * (1 - height), start)
     for row, frames in enumerate(count.tolist()):
         across = start[row] + width[row] * (torch.arange(frames) + 0.5) / frames
         up = low[row] * (1 - height[row]) + height[row] * (torch.arange(16) + 0.5) / 16
@@ -144,7 +152,7 @@ def test_boxes_are_what_grid_sample_makes_of_each_clip_alone() -> None:
 def test_a_box_beyond_the_clip_finds_the_mean() -> None:
     mel = torch.full((1, 8, 20), 5.0)
     wide = torch.tensor([2.0])
-    out = resized(mel, torch.tensor([20]), torch.ones(1), wide, torch.zeros(1), torch.tensor([-0.5]))[0]
+    out = boxes(mel, torch.tensor([20]), torch.ones(1), wide, torch.zeros(1), torch.tensor([-0.5]))[0]
     assert not out[:, :4].any()
     assert not out[:, -4:].any()
     assert torch.allclose(out[:, 6:14], torch.tensor(5.0))

@@ -26,6 +26,7 @@ from unlabeled.contract import (
     Tokens,
     View,
 )
+from unlabeled.data.collate import padded
 from unlabeled.errors import BrokenItem
 from unlabeled.hookspecs import hookimpl
 from unlabeled.layers import Place, Trunk, mean_of
@@ -92,7 +93,7 @@ def flip(batch: Batch, which: Tensor) -> Batch:
 def pad(samples: Sequence[Sample]) -> Batch:
     """Signals of different length, zeros after their ends."""
     length = torch.tensor([len(sample["signal"]) for sample in samples])
-    signal = nn.utils.rnn.pad_sequence([sample["signal"] for sample in samples], batch_first=True)
+    signal = padded([sample["signal"] for sample in samples])
     return {"signal": signal, "length": length, "rate": torch.stack([sample["rate"] for sample in samples])}
 
 

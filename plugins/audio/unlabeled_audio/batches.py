@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch.utils.data import default_collate
 
 from unlabeled.contract import Batch, Sample
+from unlabeled.data.collate import padded
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """{"wave": [S], "length": []} of each clip -> {"wave": [B, S], "length": [B]}; zeros after a clip's end."""
-    count = [sample["wave"].shape[0] for sample in samples]
-    longest = max(count)
-    waves = [F.pad(sample["wave"], (0, longest - own)) for sample, own in zip(samples, count, strict=True)]
-    return {"wave": default_collate(waves), "length": torch.stack([sample["length"] for sample in samples])}
+    length = torch.stack([sample["length"] for sample in samples])
+    return {"wave": padded([sample["wave"] for sample in samples]), "length": length}

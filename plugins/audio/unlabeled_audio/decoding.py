@@ -128,7 +128,8 @@ def decode(path: str, start: int, count: int, channel: int | None) -> NDArray[np
         raise BrokenItem(f"it is truncated: {len(wave)} of {count} frames can be decoded")
     if channel is not None and channel >= wave.shape[1]:
         raise BrokenItem(f"it has no channel {channel}, it has {wave.shape[1]} (they count from 0)")
-    mono = np.ascontiguousarray(wave.mean(1) if channel is None else wave[:, channel])
+    mixed = channel is None and wave.shape[1] > 1
+    mono = np.ascontiguousarray(wave.mean(1) if mixed else wave[:, channel or 0])
     if not np.isfinite(mono).all():
         raise BrokenItem(f"{int((~np.isfinite(mono)).sum())} of its samples are not finite")
     return mono

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -116,24 +117,47 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     Returns:
         [B, F, T] with T = 1 + S // hop.
     """
-    B, T = wave.shape[0], 1 + wave.shape[1] // mel.hop
+    T = 1 + wave.shape[1] // mel.hop
+    if not is_exporting():
+        return in_place(*log_frames(wave, length, mel), (len(wave), T))
+    with torch.autocast(wave.device.type, enabled=False):  # a program cannot choose rows
+        window, filters, size = _tables(mel, wave.device)
+        logs = _logs(_frames(wave, T, mel) * window, filters, size, mel)
+    return torch.where(_there(length, T, mel)[..., None], logs, 0).transpose(1, 2)
+
+
+@torch.no_grad()
+def log_frames(wave: Tensor, length: Tensor, mel: Mel) -> tuple[Tensor, Tensor]:
+    """The frames of `log_mel` that there are, clip after clip, without padding, which is often most of a batch.
+
+    Returns:
+        [N, F] log powers, and where each is: [N, 2] int64, row of the batch and frame.
+    """
     count = frames_of(length, mel)
-    there = torch.arange(T, device=wave.device) < count[:, None]
+    there = _there(length, 1 + wave.shape[1] // mel.hop, mel)
+    made = []
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
-        if is_exporting():  # a program cannot choose rows
-            logs = _logs(_frames(wave, T, mel) * window, filters, size, mel)
-            return torch.where(there[..., None], logs, 0).transpose(1, 2)
-        out = wave.new_zeros(B * T, mel.mels, dtype=torch.float32)
         filters = _sparse(mel) if wave.device.type == "cpu" else filters
         for clips in _groups(count):
             most = int(count[clips].max())  # frames of the group's longest
             frames = _frames(wave[clips, : most * mel.hop], most, mel)
-            rows = there[clips, :most].nonzero()  # padding, often most of a batch, costs no transform
+            rows = there[clips, :most].nonzero()
             for row, frame in (some.unbind(1) for some in rows.split(PIECE if filters.is_sparse_csr else MANY)):
-                logs = _logs(frames[row, frame] * window, filters, size, mel)
-                out.index_copy_(0, (row + clips.start) * T + frame, logs)
-    return out.view(B, T, -1).transpose(1, 2)
+                made.append(_logs(frames[row, frame] * window, filters, size, mel))
+    return torch.cat(made), there.nonzero()
+
+
+def in_place(values: Tensor, place: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[B, F, T] of values [N, F] at rows and frames [N, 2]; zero elsewhere. (B, T) is `shape`."""
+    row, frame = place.unbind(1)
+    out = values.new_zeros(math.prod(shape), values.shape[1])
+    return out.index_copy_(0, row * shape[1] + frame, values).view(*shape, -1).mT
+
+
+def _there(length: Tensor, T: int, mel: Mel) -> Tensor:
+    """[B, T] bool, frames that are no padding."""
+    return torch.arange(T, device=length.device) < frames_of(length, mel)[:, None]
 
 
 def _frames(wave: Tensor, count: int, mel: Mel) -> Tensor:

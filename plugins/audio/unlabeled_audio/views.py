@@ -14,7 +14,7 @@ from torch import Tensor
 from unlabeled.contract import Batch, Facts, Kind, Sample, View
 from unlabeled.errors import UserError, check_bounds
 from unlabeled.randomness import Draws
-from unlabeled_audio.features import Mel, frames_of, log_mel
+from unlabeled_audio.features import Mel, frames_of, in_place, log_frames, log_mel
 from unlabeled_audio.mixing import Pool, at_ratio, in_room
 from unlabeled_audio.playback import WAYS, played
 
@@ -132,37 +132,41 @@ class ResizedCrops(Segments):
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
         if kind not in RANDOM:
             return batch
-        mel = log_mel(batch["wave"], batch["length"], self.mel)
         count = frames_of(batch["length"], self.mel)
         height = draws.uniform(1, low=self.bands[0], high=self.bands[1])[:, 0]
         width = draws.uniform(1, low=self.frames[0], high=self.frames[1])[:, 0]
         low, start = draws.uniform(2).unbind(1)
-        return {**batch, "logmel": resized(mel, count, height, width, low * (1 - height), start * (1 - width))}
+        logs, place = log_frames(batch["wave"], batch["length"], self.mel)
+        made = resized(logs, place, count, height, width, low * (1 - height), start * (1 - width))
+        return {**batch, "logmel": in_place(made, place, (len(count), 1 + batch["wave"].shape[1] // self.mel.hop))}
 
 
-def resized(mel: Tensor, count: Tensor, height: Tensor, width: Tensor, low: Tensor, start: Tensor) -> Tensor:
-    """Boxes of log-mels [B, F, T] resized to their clips: shares of bands and of each clip's `count` [B] frames.
+def resized(
+    logs: Tensor, place: Tensor, count: Tensor, height: Tensor, width: Tensor, low: Tensor, start: Tensor
+) -> Tensor:
+    """Boxes of log-mels resized to their clips: shares of bands and of each clip's `count` [B] frames.
 
-    A box has `height` from `low` on and `width` from `start` on, all [B] (width above 1 and start below 0 reach beyond
-    the clip); linear interpolation, zero outside.
+    Frames come and go as `log_frames` has them: logs [N, F] of the rows and frames in place [N, 2]. A box has `height`
+    from `low` on and `width` from `start` on, all [B] (width above 1 and start below 0 reach beyond the clip); linear
+    interpolation, zero outside.
     """
-    B, bands, T = mel.shape
-    up = low[:, None] * bands + height[:, None] * (torch.arange(bands, device=mel.device) + 0.5) - 0.5  # [B, F]
+    bands = logs.shape[1]
+    up = low[:, None] * bands + height[:, None] * (torch.arange(bands, device=logs.device) + 0.5) - 0.5  # [B, F]
     (first, then), (less, more) = (x.unbind(-1) for x in _beside(up, bands))
-    columns = mel.mT.reshape(B * T, bands)  # a frame after another, as they were made
-    row, frame = (torch.arange(T, device=mel.device) < count[:, None]).nonzero().unbind(1)  # padding costs nothing
-    at, share = _beside(start[row] * count[row] + width[row] * (frame + 0.5) - 0.5, T)
-    made = F.embedding_bag(row[:, None] * T + at, columns, mode="sum", per_sample_weights=share)  # [N, F]
-    made = made.gather(1, first[row]) * less[row] + made.gather(1, then[row]) * more[row]
-    return mel.new_zeros(B * T, bands).index_copy_(0, row * T + frame, made).view(B, T, bands).mT
+    row, frame = place.unbind(1)
+    many, begin = count[row], (count.cumsum(0) - count)[row]  # frames of the clip, and the number of its first
+    at, share = _beside(start[row] * many + width[row] * (frame + 0.5) - 0.5, many[:, None])
+    made = F.embedding_bag(begin[:, None] + at, logs, mode="sum", per_sample_weights=share)  # [N, F]
+    return made.gather(1, first[row]) * less[row] + made.gather(1, then[row]) * more[row]
 
 
-def _beside(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _beside(place: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
     """The two whole places [..., 2] beside fractional ones from 0 to size − 1, and their shares, none of one beyond."""
+    last = torch.as_tensor(size, device=place.device) - 1
     first = place.floor()
     both = torch.stack([first, first + 1], -1)
     share = torch.stack([first + 1 - place, place - first], -1)
-    return both.long().clamp(0, size - 1), share.masked_fill((both < 0) | (both >= size), 0.0)
+    return both.long().clamp(min=0).minimum(last), share.masked_fill((both < 0) | (both > last), 0.0)
 
 
 class SpecAugment(Segments):
