@@ -36,13 +36,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def commands(*domains: str) -> list[list[str]]:
+    """The README's lines for some domains, as arguments."""
+    lines = [line.partition("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
+    return [line[1:] for line in lines if line[:1] == ["unlabeled"] and line[1] in domains]
+
+
 def test_the_commands_of_the_readme_run(folder: Path) -> None:
-    lines = [line.partition("#")[0] for block in blocks("sh") for line in block.splitlines()]
-    mine = [line.split()[1:] for line in lines if line.startswith("unlabeled ")]
+    mine = commands("tabular")
     assert [line[1] for line in mine] == ["inspect", "pretrain", "pretrain", "evaluate", "embed"]
     for line in mine:
         assert main(line) == 0, line
     assert (folder / "new.parquet").exists()
+
+
+@pytest.mark.parametrize("domain", ["medical", "eo", "audio", "graph"])
+def test_the_readme_trains_in_every_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: str) -> None:
+    """On the example of the domain, a dozen samples of which one is broken."""
+    monkeypatch.chdir(tmp_path)
+    (line,) = commands(domain)
+    source, out = line[2], line[line.index("--out") + 1]
+    Path(plugins.load(domain).examples(tmp_path / "example")[0]).rename(source)
+    assert main([*line, "--steps", "2", "--batch-size", "4", "--max-broken", "0.2"]) == 0
+    assert (tmp_path / out / "encoder").exists()
 
 
 def test_the_python_of_the_readme_runs(folder: Path) -> None:
