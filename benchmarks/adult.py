@@ -113,7 +113,7 @@ def trees(data: Path, subsets: range) -> Iterator[Row]:
     for part in parse(SHOTS):
         scores = []
         for seed in subsets:
-            rows = part.rows(y, np.arange(len(y)), seed, names)
+            rows = part.rows(y, np.arange(len(y)), seed, list(names))
             model = HistGradientBoostingClassifier(random_state=seed, early_stopping=True).fit(
                 train.raw()[rows], y[rows]
             )

@@ -169,7 +169,8 @@ def statistics(data: str) -> dict[str, Any]:
 
 def measured(data: str, jobs: list[Job], baselines: bool) -> dict[str, Any]:
     """Accuracies of trained encoders and, if wanted, of one untrained, by a linear probe and by 20 neighbours."""
-    folders, how = [job.folder for job in jobs], {"label": LABEL, "baselines": baselines}
+    folders = [job.folder for job in jobs]
+    how: dict[str, Any] = {"label": LABEL, "baselines": baselines}
     official = evaluate(folders, training(data), test=f"{data}/{TEST}", seeds=1, **how)
     speakers = evaluate(folders, data, groups=SPEAKER, seeds=1, **how)
     return {kind: _both(official, speakers, kind) for kind in ("trained", "untrained")[: 1 + baselines]}

@@ -71,7 +71,7 @@ def tiles(path: Path, windows: int, seed: int) -> Epoch:
 def ours(path: Path, windows: int, seed: int, sampler: str = "random") -> Epoch:
     """An epoch of plain views, as a run reads them; it returns how many there were."""
     registry = plugins.load("eo")
-    options = {"sampler": sampler, "samples": windows, "chip": CHIP, "sampler_seed": seed}
+    options: dict[str, Any] = {"sampler": sampler, "samples": windows, "chip": CHIP, "sampler_seed": seed}
     reader = EOReader(str(path), stored="amplitude", scale="amplitude", **options)
     view = registry.make("view", "sar", reader.facts, crop=CHIP, flips="")
     order = Order(torch.arange(len(reader)), BATCH, 0)
@@ -93,7 +93,7 @@ def torchgeos(path: Path, windows: int, seed: int) -> Epoch:
     data = Scene(str(path.parent))
     torch.manual_seed(seed)
     sampler = RandomGeoSampler(data, size=CHIP, length=windows)
-    batches = DataLoader(data, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
+    batches: DataLoader[Any] = DataLoader(data, BATCH, sampler=sampler, num_workers=WORKERS, collate_fn=stack_samples)
     return lambda: sum(len(batch["image"]) for batch in batches)
 
 

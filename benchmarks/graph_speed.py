@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,10 @@ from unlabeled_graph.encoders import GIN
 from unlabeled_graph.readers import open_graphs
 
 torch.set_num_threads(1)
-QUIET = {"quiet": True, "log_every": 10**6, "health_every": 10**6, "checkpoint_every": 10**6}
+QUIET: dict[str, Any] = {"quiet": True, "log_every": 10**6, "health_every": 10**6, "checkpoint_every": 10**6}
 
 
-def ours(data: str, method: str, encoder: str, epochs: int, **training: object) -> float:
+def ours(data: str, method: str, encoder: str, epochs: int, **training: Any) -> float:
     """Processor seconds an epoch: of a long run less a short one, so that reading and saving do not count."""
 
     def run(count: int) -> float:
@@ -79,7 +80,8 @@ def cca_by_hand(data: str, epochs: int) -> float:
             views.append((h - h.mean(0)) / h.std(0))
         agree = -(views[0] * views[1]).sum() / len(reader)
         apart = sum((identity - z.T @ z / len(reader)).square().sum() for z in views)
-        return agree + 1e-3 * apart
+        loss: Tensor = agree + 1e-3 * apart
+        return loss
 
     return by_hand(step, [*first.parameters(), *second.parameters()], epochs) / epochs
 
@@ -136,7 +138,8 @@ def mae_by_hand(data: str, epochs: int, batch_size: int) -> float:
         assert latent is not None
         out = decoder(latent, tokens, ~hidden, hidden)
         goal = (batch.x - batch.x.mean(1, keepdim=True)) / (batch.x.var(1, keepdim=True) + 1e-6).sqrt()
-        return (out - goal)[hidden].square().mean()
+        loss: Tensor = (out - goal)[hidden].square().mean()
+        return loss
 
     steps = len(reader) // batch_size * epochs
     return by_hand(step, [*encoder.parameters(), *decoder.parameters()], steps) / epochs

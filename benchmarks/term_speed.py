@@ -185,21 +185,23 @@ def large(device: torch.device) -> str:
 def average(device: torch.device) -> str:
     """The moving average of a teacher with 100 M parameters beside a step of a ViT-B that sees 196 tokens."""
     vit = nn.Module()
-    vit.trunk, vit.rest = Trunk(768, 12, 12), nn.Linear(768, 19_000)  # 85 M and, for the count's sake, 15 M more
+    trunk = Trunk(768, 12, 12)  # 85 M, and for the count's sake 15 M more
+    vit.trunk, vit.rest = trunk, nn.Linear(768, 19_000)
     vit.to(device)
     teacher = Teacher(vit)
     x, keep = torch.randn(32, 196, 768, device=device), torch.ones(32, 196, dtype=torch.bool, device=device)
 
     def step() -> None:
         vit.zero_grad()
-        vit.trunk(x, keep)[0].square().mean().backward()
+        trunk(x, keep)[0].square().mean().backward()
         torch.cuda.synchronize() if device.type == "cuda" else None
 
     def move() -> None:
         follow([(teacher, vit)], 0.99)
         torch.cuda.synchronize() if device.type == "cuda" else None
 
-    step(), move()
+    step()
+    move()
     steps, moves = (
         statistics.median(seconds(step) for _ in range(3)),
         statistics.median(seconds(move) for _ in range(9)),
