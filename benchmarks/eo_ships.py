@@ -143,10 +143,10 @@ def page(found: dict[str, Any], parts: list[Part], path: Path) -> None:
     for title, key in {"always the commonest": "majority", "size of the chip alone": "size"}.items():
         values = {part.scene: found["scenes"][part.scene]["leaks"].get(key) for part in parts}
         lines.append({"features": title, **{_short(scene): f"{value:.3f}" for scene, value in values.items()}})
-    of: dict[str, tuple[str, str]] = {"raw pixels": (first, "raw")}
+    rows: dict[str, tuple[str, str]] = {"raw pixels": (first, "raw")}
     for name, trained in kinds.items():
-        of |= {f"untrained ({METHODS[name].split()[1]})": (name, "untrained"), f"`{name}`": trained}
-    for title, (name, kind) in of.items():
+        rows |= {f"untrained ({METHODS[name].split()[1]})": (name, "untrained"), f"`{name}`": trained}
+    for title, (name, kind) in rows.items():
         cells = {}
         for part in parts:
             values = found["scenes"][part.scene][name][kind]

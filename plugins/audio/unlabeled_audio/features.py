@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from unlabeled.contract import Batch, Facts
 from unlabeled.errors import UserError
 from unlabeled.layers import is_exporting
+
+Count = TypeVar("Count", int, Tensor)
 
 PIECE, MANY = 384, 1 << 16  # frames that are transformed at once: on a CPU what stays in its cache
 FLOOR = 1e-6  # power below which there is silence; 16 bits' own noise is about there
@@ -93,8 +95,8 @@ def place_of(hertz: Tensor, mel: Mel) -> Tensor:
     return (_mels(hertz) - middles[0]) / (middles[1] - middles[0] if mel.mels > 1 else 1.0)
 
 
-def frames_of(length: Tensor, mel: Mel) -> Tensor:
-    """How many frames a clip of `length` samples has: one is in the middle of every hop-th sample."""
+def frames_of(length: Count, mel: Mel) -> Count:
+    """How many frames clips of `length` samples have: one is in the middle of every hop-th sample."""
     return 1 + length // mel.hop
 
 
@@ -117,13 +119,13 @@ def log_mel(wave: Tensor, length: Tensor, mel: Mel) -> Tensor:
     Returns:
         [B, F, T] with T = 1 + S // hop.
     """
-    T = 1 + wave.shape[1] // mel.hop
+    T = frames_of(wave.shape[1], mel)
     if not is_exporting():
         return in_place(*log_frames(wave, length, mel), (len(wave), T))
     with torch.autocast(wave.device.type, enabled=False):  # a program cannot choose rows
         window, filters, size = _tables(mel, wave.device)
         logs = _logs(_frames(wave, T, mel) * window, filters, size, mel)
-    return torch.where(_there(length, T, mel)[..., None], logs, 0).transpose(1, 2)
+    return torch.where(_there(frames_of(length, mel), T)[..., None], logs, 0).transpose(1, 2)
 
 
 @torch.no_grad()
@@ -134,7 +136,7 @@ def log_frames(wave: Tensor, length: Tensor, mel: Mel) -> tuple[Tensor, Tensor]:
         [N, F] log powers, and where each is: [N, 2] int64, row of the batch and frame.
     """
     count = frames_of(length, mel)
-    there = _there(length, 1 + wave.shape[1] // mel.hop, mel)
+    there = _there(count, frames_of(wave.shape[1], mel))
     made = []
     with torch.autocast(wave.device.type, enabled=False):  # powers span more decades than bfloat16 has digits
         window, filters, size = _tables(mel, wave.device)
@@ -155,9 +157,9 @@ def in_place(values: Tensor, place: Tensor, shape: tuple[int, int]) -> Tensor:
     return out.index_copy_(0, row * shape[1] + frame, values).view(*shape, -1).mT
 
 
-def _there(length: Tensor, T: int, mel: Mel) -> Tensor:
-    """[B, T] bool, frames that are no padding."""
-    return torch.arange(T, device=length.device) < frames_of(length, mel)[:, None]
+def _there(count: Tensor, T: int) -> Tensor:
+    """[B, T] bool, the first `count` [B] frames, which are no padding."""
+    return torch.arange(T, device=count.device) < count[:, None]
 
 
 def _frames(wave: Tensor, count: int, mel: Mel) -> Tensor:

@@ -138,7 +138,7 @@ class ResizedCrops(Segments):
         low, start = draws.uniform(2).unbind(1)
         logs, place = log_frames(batch["wave"], batch["length"], self.mel)
         made = resized(logs, place, count, height, width, low * (1 - height), start * (1 - width))
-        return {**batch, "logmel": in_place(made, place, (len(count), 1 + batch["wave"].shape[1] // self.mel.hop))}
+        return {**batch, "logmel": in_place(made, place, (len(count), frames_of(batch["wave"].shape[1], self.mel)))}
 
 
 def resized(
