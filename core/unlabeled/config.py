@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unlabeled.plugins import Registry
 
 EPOCHS, LEAST_STEPS = 10, 300
-"""How long a run is whose length nobody chose. Ten passes over few data are too few steps to learn anything."""
+"""How long a run is whose length neither a person nor a recipe chose. Ten passes over few data teach little."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Training:
     """How a run optimises, watches and saves. Each field is a flag of `pretrain`.
 
     Args:
-        epochs: passes over the data; `steps` wins where both are given. None: 10, or as many as make 300 steps where
-            the data are few.
+        epochs: passes over the data; `steps` wins where both are given. None, where no recipe says: 10, or as many as
+            make 300 steps where the data are few.
         steps: optimiser steps.
         batch_size: samples a step, over all processes and micro-batches.
         accumulate: micro-batches a step; state (centres, teachers) still moves once a step.
