@@ -5,7 +5,6 @@ domain, data, reader {name, options}, view {name, options}, encoder {name, optio
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,17 +20,13 @@ from unlabeled.precision import PRECISIONS, Precision
 if TYPE_CHECKING:
     from unlabeled.plugins import Registry
 
-EPOCHS, LEAST_STEPS = 10, 300
-"""How long a run is whose length neither a person nor a recipe chose. Ten passes over few data teach little."""
-
 
 @dataclass(frozen=True)
 class Training:
     """How a run optimises, watches and saves. Each field is a flag of `pretrain`.
 
     Args:
-        epochs: passes over the data; `steps` wins where both are given. None, where no recipe says: 10, or as many as
-            make 300 steps where the data are few.
+        epochs: passes over the data; `steps` wins where both are given.
         steps: optimiser steps.
         batch_size: samples a step, over all processes and micro-batches.
         accumulate: micro-batches a step; state (centres, teachers) still moves once a step.
@@ -67,7 +62,7 @@ class Training:
         tensorboard: also write TensorBoard events (needs tensorboard).
     """
 
-    epochs: int | None = None
+    epochs: int = 10
     steps: int | None = None
     batch_size: int = 256
     accumulate: int = 1
@@ -101,11 +96,11 @@ class Training:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        least = {"batch_size": 1, "accumulate": 1, "log_every": 1, "keep_checkpoints": 1, "workers": 0}
+        least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "keep_checkpoints": 1, "workers": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{name} must be at least {bound}, not {getattr(self, name)}")
-        for name in ("epochs", "steps", "health_every", "checkpoint_every", "lora"):
+        for name in ("steps", "health_every", "checkpoint_every", "lora"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
@@ -303,12 +298,7 @@ def load_config(path: Path) -> dict[str, Any]:
 
 def total_steps(training: Training, epoch_steps: int) -> int:
     """How many optimiser steps a run has."""
-    return training.steps or (training.epochs or usual_epochs(epoch_steps)) * epoch_steps
-
-
-def usual_epochs(epoch_steps: int) -> int:
-    """How many epochs a run has whose length nobody chose."""
-    return max(EPOCHS, math.ceil(LEAST_STEPS / epoch_steps))
+    return training.steps or training.epochs * epoch_steps
 
 
 def with_training(config: Config, **changes: Any) -> Config:

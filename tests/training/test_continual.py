@@ -294,6 +294,17 @@ def test_an_infinite_run_is_resumed_exactly_and_made_longer(tmp_path: Path, monk
     assert rates(longer) == rates(tmp_path / "straight")
 
 
+def test_shares_of_few_steps_may_be_none_and_are_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"schedule": "infinite", "warmup": 0.1, "cooldown": 0.1, "checkpoint_every": 1, "method": "mae"}
+    stopped(monkeypatch, 2, tmp_path / "run", steps=3, **options)
+    config = load_config(tmp_path / "run" / "config.yaml")["training"]
+    assert (config["warmup"], config["cooldown"]) == (0, 0)
+    train(tmp_path / "run", steps=3, resume=True, **options)
+    assert (tmp_path / "run" / "encoder" / "encoder.json").exists()
+    with pytest.raises(UserError, match="--warmup 0"):
+        train(tmp_path / "run", steps=3, resume=True, **{**options, "warmup": 2})
+
+
 def test_a_run_without_annealing_is_annealed_later(tmp_path: Path) -> None:
     options = {**INFINITE, "anneal": 0.0, "method": "mae", "log_every": 1}
     train(tmp_path / "run", steps=4, **options)

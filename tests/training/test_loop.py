@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conftest_training import metrics
 from unlabeled import plugins
-from unlabeled.config import Training, config_from, method_data, total_steps, usual_epochs
+from unlabeled.config import config_from, method_data
 from unlabeled.contract import Encoder
 from unlabeled.errors import UserError
 from unlabeled.methods import METHODS
@@ -199,31 +199,6 @@ class Squares(Term):
 def test_tensorboard_writes_events(tmp_path: Path) -> None:
     train(tmp_path / "run", steps=3, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
-
-
-def test_few_data_are_seen_more_often_where_nobody_chose_a_length() -> None:
-    assert [usual_epochs(steps) for steps in (1, 7, 29, 30, 31, 10_000)] == [300, 43, 11, 10, 10, 10]
-    assert total_steps(Training(), 7) == 43 * 7
-    assert total_steps(Training(epochs=2), 7) == 14
-    assert total_steps(Training(steps=3), 7) == total_steps(Training(steps=3, epochs=2), 7) == 3
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "infinite"])
-def test_a_length_that_nobody_chose_is_written_down_and_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], schedule: str
-) -> None:
-    monkeypatch.setattr("unlabeled.config.LEAST_STEPS", 5)
-    monkeypatch.setattr("unlabeled.config.EPOCHS", 2)
-    monkeypatch.setattr("unlabeled.training.pretrain.EPOCHS", 2)
-    options = {"epochs": None, "batch_size": 900, "schedule": schedule, "quiet": False}
-    train(tmp_path / "run", **options)
-    assert "note: 5 epochs of 1 step, since 2 would teach little; --epochs chooses" in capsys.readouterr().out
-    folder = RunFolder(tmp_path / "run")
-    assert folder.read_config()["training"]["epochs"] == 5
-    monkeypatch.setattr("unlabeled.config.LEAST_STEPS", 50)
-    train(tmp_path / "run", resume=True, **options)
-    assert folder.read_config()["training"]["epochs"] == 5
-    assert [line["step"] for line in metrics(folder.path) if "lr" in line][-1] == 5
 
 
 def test_a_small_data_set_lowers_the_batch_and_one_sample_is_refused(tmp_path: Path, capsys: Any) -> None:

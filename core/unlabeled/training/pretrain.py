@@ -13,7 +13,6 @@ import torch
 from unlabeled import plugins
 from unlabeled.collectives import rank, world
 from unlabeled.config import (
-    EPOCHS,
     FREE_ON_RESUME,
     FREE_TO_LENGTHEN,
     Config,
@@ -22,7 +21,6 @@ from unlabeled.config import (
     config_from,
     method_data,
     total_steps,
-    usual_epochs,
     with_training,
 )
 from unlabeled.contract import Encoder, Facts, Reader, View
@@ -192,34 +190,20 @@ def _named(config: Config, registry: Registry) -> Config:
 
 
 def _fitting(config: Config, reader: Reader, quiet: bool) -> Config:
-    """A batch no larger than the data, all of them where they stand together, and epochs where nobody chose a length.
-
-    Raises:
-        UserError: there are fewer than two samples a step.
-    """
+    """A batch no larger than the data, and all of them where they stand together; fewer than two are refused."""
     from unlabeled.data.batches import held_out
 
-    def note(text: str) -> None:
-        if not quiet and rank() == 0 and not reader.together:
-            print(f"note: {text}")
-
-    count = len(held_out(reader, config.training.health_samples, config.training.seed)[0])
+    training, _ = held_out(reader, config.training.health_samples, config.training.seed)
     wanted, parts = config.training.batch_size, config.training.accumulate * world()
-    if count < wanted or reader.together:
-        fits = count // parts * parts
-        if fits < 2:
-            samples = f"{len(reader)} sample{'s' * (len(reader) != 1)}"
-            raise UserError(f"{config.data} has {samples}; pre-training needs at least 2 a step")
-        note(f"{count} training samples are fewer than batch size {wanted}; using {fits}")
-        config = with_training(config, batch_size=fits)
-    if config.training.steps is None and config.training.epochs is None:
-        steps = count // config.training.batch_size
-        epochs = usual_epochs(steps)
-        if epochs > EPOCHS:
-            plural = "s" * (steps > 1)
-            note(f"{epochs} epochs of {steps} step{plural}, since {EPOCHS} would teach little; --epochs chooses")
-        config = with_training(config, epochs=epochs)
-    return config
+    if len(training) >= wanted and not reader.together:
+        return config
+    fits = len(training) // parts * parts
+    if fits < 2:
+        samples = f"{len(reader)} sample{'s' * (len(reader) != 1)}"
+        raise UserError(f"{config.data} has {samples}; pre-training needs at least 2 a step")
+    if not quiet and rank() == 0 and not reader.together:
+        print(f"note: {len(training)} training samples are fewer than batch size {wanted}; using {fits}")
+    return with_training(config, batch_size=fits)
 
 
 def _notices(reader: Reader, quiet: bool) -> None:
@@ -251,17 +235,15 @@ def _resumable(config: Config, folder: RunFolder) -> Config:
                 raise UserError(_differs(f"{section} {value}", new, folder))
         elif _plain(value) != _plain(new):
             raise UserError(_differs(f"{section} {_name(value)}", _name(new), folder))
-    if config.training.steps is None and config.training.epochs is None:  # nobody chose another length
-        free -= {"steps", "epochs"}
     registry = plugins.load(config.domain)
     return with_training(config_from(before, registry), **{name: getattr(config.training, name) for name in free})
 
 
 def _same(name: str, old: Any, new: Any) -> bool:
-    """What the data made of a setting at the start is no difference: fewer a batch, epochs, shares that are steps."""
+    """A batch size that the data made smaller at the start is no difference, nor a share that became steps there."""
     if name in ("warmup", "cooldown"):
         return isinstance(old, int) and bool(new < 1)  # few steps' share may be none
-    return bool(old < new if name == "batch_size" else name == "epochs" and new is None)
+    return name == "batch_size" and bool(old < new)
 
 
 def _plain(value: Any) -> Any:
