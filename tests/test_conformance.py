@@ -68,6 +68,13 @@ def test_encoder(bench: Callable[[str], Bench], domain: str, name: str) -> None:
     bench(domain).check_encoder(name)
 
 
+@pytest.mark.parametrize(("domain", "name"), ENCODERS)
+def test_no_encoder_of_ours_refuses_a_method(bench: Callable[[str], Bench], domain: str, name: str) -> None:
+    encoder = bench(domain).encoder(name, **SMALL.get((domain, name), {}))
+    assert encoder.has_tokens
+    assert encoder.embed_width > 0, "without a mixing point it could not do half of the table"
+
+
 FEW = ("simclr", "mae", "ijepa", "dinov2")
 
 

@@ -19,7 +19,8 @@ LEAST = 32  # pixels a side, of which the last stage makes one
 class StagedEncoder(ChipEncoder):
     """A network of timm with stages over chips in which hidden patches are blank, before anything is mixed.
 
-    A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
+    Its mixing point are the pixels themselves: patches are exchanged, or mixed with those of other chips, as images. A
+    token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
     instance is the mean of the last stage, normed as the network does it. Stages reach across patches, so that hiding
     saves no time.
     """
@@ -33,7 +34,7 @@ class StagedEncoder(ChipEncoder):
         widths = [info["num_chs"] for info in net.feature_info]
         self._take = list(range(len(widths)))[-4:]
         super().__init__(facts, widths[-1], patch)
-        self.map_widths = [widths[at] for at in self._take]
+        self.map_widths, self.embed_width = [widths[at] for at in self._take], self.value_width
         self.net, self._arguments = net, arguments
         self.project = nn.ModuleList(nn.Linear(width, self.width) for width in self.map_widths)
         self.norm = nn.LayerNorm(self.width)
@@ -41,13 +42,17 @@ class StagedEncoder(ChipEncoder):
     def library_model(self) -> LibraryModel:
         return of_timm(self.net, self._arguments)
 
+    def embed(self, tokens: Tokens) -> Tensor:
+        return tokens.values
+
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
         grid = grid_of(tokens)
-        stages = self._stages(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
+        values = self.embed(tokens) if alter is None else alter(self.embed(tokens))
+        stages = self._stages(self.image(torch.where(seen[..., None], values, 0), grid))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), self.net.forward_head(stages[-1]))
 

@@ -16,6 +16,7 @@ from unlabeled_medical.patches import VolumeEncoder, grid_of
 class StagedEncoder(VolumeEncoder):
     """A network of stages over a volume in which hidden patches are blank voxels, before anything is mixed.
 
+    Its mixing point are the voxels themselves: patches are exchanged, or mixed with those of other volumes, as images.
     A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
     instance is the mean of the last stage. Stages reach across patches, so that hiding saves no time.
 
@@ -27,7 +28,7 @@ class StagedEncoder(VolumeEncoder):
 
     def __init__(self, facts: Facts, widths: Sequence[int], patch: int):
         super().__init__(facts, widths[-1], patch)
-        self.map_widths = list(widths)
+        self.map_widths, self.embed_width = list(widths), self.value_width
         self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
         self.norm = nn.LayerNorm(self.width)
 
@@ -36,13 +37,21 @@ class StagedEncoder(VolumeEncoder):
         says = "intensities as the reader's facts say, [B, C, D, H, W]"
         return LibraryModel("monai", call, arguments, self.get_submodule("net").state_dict(), says)
 
+    def embed(self, tokens: Tokens) -> Tensor:
+        return tokens.values
+
+    def shown(self, tokens: Tokens, hidden: Tensor | None, alter: Alteration | None) -> Tensor:
+        """The crop [B, C, D, H, W] as it was altered, blank where a patch is hidden or not valid."""
+        seen = tokens.valid if hidden is None else tokens.valid & ~hidden
+        values = self.embed(tokens) if alter is None else alter(self.embed(tokens))
+        return self.image(torch.where(seen[..., None], values, 0), grid_of(tokens))
+
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
     ) -> Encoded:
         assert layers == 0, "depth 0: stages differ in width, so that they are no layers of tokens"
-        seen = tokens.valid if hidden is None else tokens.valid & ~hidden
         grid = grid_of(tokens)
-        stages = self.maps(self.image(torch.where(seen[..., None], tokens.values, 0), grid))
+        stages = self.maps(self.shown(tokens, hidden, alter))
         parts = [project(_on_grid(stage, grid)) for project, stage in zip(self.project, stages, strict=True)]
         return Encoded(self.norm(torch.stack(parts).sum(0)), stages[-1].mean((2, 3, 4)))
 
