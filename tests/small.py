@@ -12,6 +12,7 @@ SMALL: dict[tuple[str, str], dict[str, Any]] = {
     ("medical", "vit"): {"depth": 1},
     ("medical", "resnet3d"): {"planes": 4},
     ("medical", "resunet"): {"planes": 8, "blocks": (1, 1)},
+    ("medical", "unet"): {"planes": 8, "blocks": (1, 1)},
     ("medical", "swin_unetr"): {"depths": (1, 1, 1, 1)},
     ("audio", "vit"): {"width": 32, "depth": 1},
     ("audio", "frame_vit"): {"width": 32, "depth": 1},

@@ -123,7 +123,7 @@ def test_the_librarys_own_model_takes_the_weights_and_gives_the_same(
 
 NONE = {  # encoders of our own, though some are made of a library's layers
     "tabular": {"ft_transformer", "mlp"},
-    "medical": {"vit", "vit_small", "resunet"},
+    "medical": {"vit", "vit_small", "resunet", "unet"},
     "audio": {"vit", "frame_vit", "cnn", "conformer"},
     "eo": {"channel_vit"},
     "graph": {"gin", "gps", "gat", "sage"},  # the latter two as they come, with an activation or a norm at the end

@@ -16,6 +16,7 @@ from unlabeled_medical.encoders import SIZES, ViT
 from unlabeled_medical.patches import VolumeEncoder, grid_of
 from unlabeled_medical.residual import ResNet3D, ResUNet
 from unlabeled_medical.swin import SwinUNETR
+from unlabeled_medical.unet import UNet
 
 FACTS = {"channels": 2, "shape": [24.0, 24.0, 24.0]}
 ENCODERS = list(plugins.load("medical").encoders)
@@ -38,7 +39,7 @@ def test_maps_are_as_wide_as_said_and_ever_coarser(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_crops_need_not_be_multiples_of_anything(name: str) -> None:
-    encoder = make(name)
+    encoder = make(name, patch=8)
     tokens = encoder.tokenize({"image": torch.randn(1, 2, 17, 9, 13)})
     assert grid_of(tokens) == [3, 2, 2]
     assert encoder(tokens).tokens.shape == (1, 12, encoder.width)  # type: ignore[union-attr]
@@ -80,6 +81,23 @@ def test_vit_sizes_are_those_of_images(size: str) -> None:
     with torch.device("meta"):
         encoder = ViT(FACTS, size=size)
     assert (encoder.width, encoder.depth) == SIZES[size]
+
+
+def test_a_token_of_the_unet_is_linear_in_its_own_voxels_of_the_finest_map() -> None:
+    encoder = UNet(FACTS, planes=8, patch=4)
+    fine: list[Tensor] = []
+    encoder.way_up.register_forward_hook(lambda module, before, maps: fine.append(maps[0]))
+    tokens = encoder.tokenize({"image": torch.randn(1, 2, 12, 8, 8)})
+    made = encoder(tokens).tokens
+    assert made is not None
+    assert fine[0].shape == (1, 8, 12, 8, 8), "as fine as the crop"
+    (slope,) = torch.autograd.grad(made[0, 5].square().sum(), fine[0])  # patch 1, 0, 1 of 3, 2, 2
+    (touched,) = slope[0].abs().sum(0, keepdim=True)
+    box = torch.zeros(12, 8, 8, dtype=torch.bool)
+    box[4:8, :4, 4:] = True
+    assert torch.equal(touched > 0, box)
+    voxels = fine[0][0, :, 4:8, :4, 4:].flatten()
+    torch.testing.assert_close(made[0, 5], encoder.project(voxels), atol=1e-5, rtol=1e-5)
 
 
 def test_swin_unetr_takes_monais_weights(tmp_path: Path) -> None:

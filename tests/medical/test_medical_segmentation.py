@@ -17,9 +17,9 @@ from unlabeled.errors import UserError
 from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import load
 from unlabeled.training.pretrain import pretrain
-from unlabeled_medical.dense import Decoder
+from unlabeled_medical.dense import Decoder, Voxelwise
 from unlabeled_medical.readers import VolumeReader
-from unlabeled_medical.segmentation import Budget, _finite_mean, _Task, segment
+from unlabeled_medical.segmentation import HEADS, Budget, _finite_mean, _Task, segment
 
 Write = Callable[..., Path]
 QUICK = Budget(steps=40, batch_size=2, lr=1e-2)
@@ -69,6 +69,27 @@ def test_both_heads_learn_and_stand_beside_their_baselines(run: str, balls: tupl
     tuned = [score.dice[0] for score in scores if score.mode == "finetune"]
     assert min(tuned) > 0.7
     assert all(0 <= score.dice[0] <= 1 and len(score.distance) == 1 for score in scores)
+
+
+def test_a_unet_is_tuned_with_the_way_up_that_was_pretrained(balls: tuple[str, str], tmp_path: Path) -> None:
+    from unlabeled.saved import describe
+
+    unet = {"name": "unet", "planes": 8, "blocks": (1, 1)}
+    pretrain(
+        "medical", balls[0], "models_genesis", out=tmp_path / "run", encoder=unet, epochs=1, batch_size=3, quiet=True
+    )
+    encoder: Any = load(tmp_path / "run")
+    fresh: Any = describe(tmp_path / "run").make_encoder(0)
+    weights, start = encoder.way_up.state_dict(), fresh.way_up.state_dict()
+    assert all(not torch.equal(weight, start[name]) for name, weight in weights.items()), "all of it learns"
+
+    model = HEADS["finetune"](encoder, 3, 16)
+    assert isinstance(model, Voxelwise)
+    assert all(torch.equal(part, weights[name]) for name, part in model.encoder.way_up.state_dict().items())
+    scores = segment([tmp_path / "run"], *balls, test=2, seeds=1, budget=QUICK)
+    tuned = [score.dice[0] for score in scores if (score.mode, score.features[:7]) == ("finetune", "trained")]
+    assert len(tuned) == 2
+    assert min(tuned) > 0.7
 
 
 def test_both_heads_learn_in_sixteen_bits(run: str, balls: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

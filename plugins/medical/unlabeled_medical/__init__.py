@@ -33,8 +33,10 @@ def unlabeled_encoders() -> Mapping[str, Callable[..., Encoder]]:
     from unlabeled_medical.encoders import ViT, ViTSmall
     from unlabeled_medical.residual import ResNet3D, ResUNet
     from unlabeled_medical.swin import SwinUNETR
+    from unlabeled_medical.unet import UNet
 
-    return {"vit": ViT, "vit_small": ViTSmall, "resnet3d": ResNet3D, "resunet": ResUNet, "swin_unetr": SwinUNETR}
+    staged = {"resnet3d": ResNet3D, "resunet": ResUNet, "unet": UNet, "swin_unetr": SwinUNETR}
+    return {"vit": ViT, "vit_small": ViTSmall, **staged}
 
 
 @hookimpl

@@ -22,6 +22,7 @@ class VolumeEncoder(Encoder):
 
     coord_width = 3
     map_widths: Sequence[int]  # of `maps`
+    decodes: bool = False  # the finest of `maps` is of voxels and of a way up, so that a head needs none of its own
 
     def __init__(self, facts: Facts, width: int, patch: int):
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -69,25 +70,48 @@ class ResUNet(StagedEncoder):
     """
 
     def __init__(self, facts: Facts, *, planes: int = 16, blocks: tuple[int, ...] = (1, 1, 2, 2), patch: int = 8):
-        from monai.networks.blocks.dynunet_block import UnetResBlock
-
-        if planes < 8 or planes % 8:
-            raise UserError(f"planes of resunet are a multiple of 8, not {planes}")
-        if not blocks or min(blocks) < 1:
-            raise UserError(f"every stage of resunet has at least one block, not {blocks}")
-        widths = [min(planes * 2**stage, 320) for stage in range(len(blocks))]
+        widths = widths_of(planes, blocks)
         super().__init__(facts, widths, patch)
-        self.stages = nn.ModuleList()
-        for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            before, stride = (widths[number - 1], 2) if number else (self.channels, 1)
-            norm = ("group", {"num_groups": 8})
-            first = UnetResBlock(3, before, width, 3, stride, norm)
-            self.stages.append(
-                nn.Sequential(first, *(UnetResBlock(3, width, width, 3, 1, norm) for _ in range(count - 1)))
-            )
+        self.stages = residual_stages(self.channels, widths, blocks)
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        made = []
-        for stage in self.stages:
-            made.append(image := stage(image))
-        return made
+        return passed(self.stages, image)
+
+
+def widths_of(planes: int, blocks: Sequence[int]) -> list[int]:
+    """Channels of the stages of a residual U-Net, the finest first.
+
+    Raises:
+        UserError: planes are no multiple of 8, or a stage has no block.
+    """
+    if planes < 8 or planes % 8:
+        raise UserError(f"planes of a residual U-Net are a multiple of 8, not {planes}")
+    if not blocks or min(blocks) < 1:
+        raise UserError(f"every stage of a residual U-Net has at least one block, not {blocks}")
+    return [min(planes * 2**stage, 320) for stage in range(len(blocks))]
+
+
+def residual_stages(channels: int, widths: Sequence[int], blocks: Sequence[int]) -> nn.ModuleList:
+    """Stages of residual blocks over an image of some channels; each but the first halves what it is given."""
+    stages = nn.ModuleList()
+    for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        before, stride = (widths[number - 1], 2) if number else (channels, 1)
+        rest = (residual(width, width) for _ in range(count - 1))
+        stages.append(nn.Sequential(residual(before, width, stride), *rest))
+    return stages
+
+
+def residual(before: int, after: int, stride: int = 1) -> nn.Module:
+    """A residual block of two convolutions of 3 voxels a side, with norms over 8 groups of channels."""
+    from monai.networks.blocks.dynunet_block import UnetResBlock
+
+    block: nn.Module = UnetResBlock(3, before, after, 3, stride, ("group", {"num_groups": 8}))
+    return block
+
+
+def passed(stages: Iterable[nn.Module], image: Tensor) -> list[Tensor]:
+    """What every stage makes of the one before, the finest first."""
+    made = []
+    for stage in stages:
+        made.append(image := stage(image))
+    return made

@@ -26,7 +26,7 @@ from unlabeled.precision import PRECISIONS, Precision, autocast
 from unlabeled.randomness import Draws, sample_keys
 from unlabeled.saved import Saved, describe, load
 from unlabeled.schedules import warmup_cosine
-from unlabeled_medical.dense import Decoder, LinearProbe
+from unlabeled_medical.dense import Decoder, LinearProbe, Voxelwise
 from unlabeled_medical.patches import VolumeEncoder, centres
 from unlabeled_medical.readers import VolumeReader
 from unlabeled_medical.turns import axes_of
@@ -34,7 +34,9 @@ from unlabeled_medical.turns import axes_of
 FRESH = 1000  # first seed of untrained encoders, away from those of training
 HEADS: dict[str, Callable[[VolumeEncoder, int, int], nn.Module]] = {
     "probe": lambda encoder, classes, width: LinearProbe(encoder, classes),
-    "finetune": Decoder,
+    "finetune": lambda encoder, classes, width: (
+        Voxelwise(encoder, classes) if encoder.decodes else Decoder(encoder, classes, width)
+    ),
 }
 BASELINES = {"probe": "untrained, frozen", "finetune": "from scratch"}
 

@@ -13,29 +13,20 @@ from unlabeled.contract import Alteration, Encoded, Facts, LibraryModel, Tokens
 from unlabeled_medical.patches import VolumeEncoder, grid_of
 
 
-class StagedEncoder(VolumeEncoder):
-    """A network of stages over a volume in which hidden patches are blank voxels, before anything is mixed.
+class BlankingEncoder(VolumeEncoder):
+    """Hidden patches are blank voxels, before anything is mixed, so that hiding saves no time.
 
     Its mixing point are the voxels themselves: patches are exchanged, or mixed with those of other volumes, as images.
-    A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
-    instance is the mean of the last stage. Stages reach across patches, so that hiding saves no time.
 
     Args:
         facts: of the reader.
-        widths: channels of each stage, the finest first.
+        width: of a token.
         patch: voxels a side of what is hidden.
     """
 
-    def __init__(self, facts: Facts, widths: Sequence[int], patch: int):
-        super().__init__(facts, widths[-1], patch)
-        self.map_widths, self.embed_width = list(widths), self.value_width
-        self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
-        self.norm = nn.LayerNorm(self.width)
-
-    def of_monai(self, call: str, arguments: dict[str, Any]) -> LibraryModel:
-        """For `--to backbone`, of an encoder whose `net` is MONAI's."""
-        says = "intensities as the reader's facts say, [B, C, D, H, W]"
-        return LibraryModel("monai", call, arguments, self.get_submodule("net").state_dict(), says)
+    def __init__(self, facts: Facts, width: int, patch: int):
+        super().__init__(facts, width, patch)
+        self.embed_width = self.value_width
 
     def embed(self, tokens: Tokens) -> Tensor:
         return tokens.values
@@ -45,6 +36,30 @@ class StagedEncoder(VolumeEncoder):
         seen = tokens.valid if hidden is None else tokens.valid & ~hidden
         values = self.embed(tokens) if alter is None else alter(self.embed(tokens))
         return self.image(torch.where(seen[..., None], values, 0), grid_of(tokens))
+
+
+class StagedEncoder(BlankingEncoder):
+    """A network of stages, each of which reaches across patches.
+
+    A token is the sum of what all stages, resampled to the grid of patches and projected, make of its place; an
+    instance is the mean of the last stage.
+
+    Args:
+        facts: of the reader.
+        widths: channels of each stage, the finest first.
+        patch: voxels a side of what is hidden.
+    """
+
+    def __init__(self, facts: Facts, widths: Sequence[int], patch: int):
+        super().__init__(facts, widths[-1], patch)
+        self.map_widths = list(widths)
+        self.project = nn.ModuleList(nn.Linear(width, self.width) for width in widths)
+        self.norm = nn.LayerNorm(self.width)
+
+    def of_monai(self, call: str, arguments: dict[str, Any]) -> LibraryModel:
+        """For `--to backbone`, of an encoder whose `net` is MONAI's."""
+        says = "intensities as the reader's facts say, [B, C, D, H, W]"
+        return LibraryModel("monai", call, arguments, self.get_submodule("net").state_dict(), says)
 
     def forward(
         self, tokens: Tokens, hidden: Tensor | None = None, layers: int = 0, alter: Alteration | None = None
