@@ -218,3 +218,29 @@ def test_flat_changes_nothing_of_what_is_flat(many: GraphReader) -> None:
     batch = many.batch([1, 2])
     assert batch is not None
     assert flat(batch) is batch
+
+
+# ---- known transforms
+
+
+@pytest.mark.parametrize("source", ["many", "large"])
+def test_features_move_on_by_quarters_on_all_nodes_of_a_graph(source: str, request: pytest.FixtureRequest) -> None:
+    reader: GraphReader = request.getfixturevalue(source)
+    view = VIEWS["none"](reader.facts)
+    batch = view.batch(collate([reader[index] for index in range(8)]), "whole", Draws(torch.arange(8)))
+    batch = {**batch, "x": torch.randn(len(batch["x"]), reader.facts["features"]["width"])}
+    which = torch.arange(8) % view.transforms
+    made = view.transform(batch, which)
+    width = batch["x"].shape[1]
+    for node, graph in enumerate(owners(batch).tolist()):
+        steps = int(which[graph]) * width // view.transforms
+        assert torch.equal(made["x"][node], batch["x"][node].roll(steps))
+    assert all(made[name] is batch[name] for name in batch if name != "x")
+
+
+def test_one_graph_as_a_whole_and_one_feature_have_no_known_transforms(one: GraphReader) -> None:
+    assert VIEWS["drop"](one.facts).transforms == 0
+    facts = {**one.facts, "storage": "graphs"}
+    assert VIEWS["drop"](facts).transforms == 4
+    assert VIEWS["drop"]({**facts, "features": {**facts["features"], "width": 1}}).transforms == 0
+    assert VIEWS["drop"]({**facts, "features": {**facts["features"], "width": 3}}).transforms == 3

@@ -60,6 +60,26 @@ def test_plain_and_whole_views_are_the_data(reader: TableReader, name: str) -> N
         assert same(view.batch(batch, kind, Draws(keys())), batch)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_other_column_is_mirrored_or_those_between_or_both(reader: TableReader, name: str) -> None:
+    view, batch = VIEWS[name](reader.facts), reader.batch(range(ROWS))
+    n_num, sizes = len(schema.numeric(reader.facts)), schema.sizes(reader.facts)
+    which = torch.arange(ROWS) % 4
+    made = view.transform(batch, which)
+    for row in range(ROWS):
+        for column in range(n_num + len(sizes)):
+            mirrored = int(which[row]) in ((2, 3) if column % 2 else (1, 3))
+            if column < n_num:
+                before, after = (one["numbers"][row, column].item() for one in (batch, made))
+                assert after == (-before if mirrored else before)
+            else:
+                before, after = (int(one["codes"][row, column - n_num]) for one in (batch, made))
+                known = range(2, sizes[column - n_num])
+                assert after == (known[-1 - known.index(before)] if mirrored and before in known else before)
+    assert torch.equal(made["missing"], batch["missing"])
+    assert same(view.transform(made, which), batch), "mirrored twice is as it was"
+
+
 def test_scarf_replaces_a_fixed_count(reader: TableReader) -> None:
     batch, most = reader.batch(range(ROWS)), 4  # of 6 columns
     new = Scarf(reader.facts, share=0.6).batch(batch, "global", Draws(keys()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unlabeled.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from unlabeled.contract import Batch, Encoder, Reader, Sample, View
+    from unlabeled.contract import Batch, Encoder, Reader, Sample, Target, View
     from unlabeled.masking import Mask
     from unlabeled.methods import Method
 
@@ -47,6 +47,13 @@ def unlabeled_masks() -> Mapping[str, Callable[..., Mask]]:
     from unlabeled_graph.masks import NeighbourhoodMask
 
     return {"neighbourhood": NeighbourhoodMask}
+
+
+@hookimpl
+def unlabeled_targets() -> Mapping[str, Callable[..., Target]]:
+    from unlabeled_graph.targets import Propagated
+
+    return {"propagated": Propagated}
 
 
 @hookimpl

@@ -13,6 +13,8 @@ from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 from unlabeled_tabular import schema
 
+KNOWN = 2  # the first code of a vocabulary; those before it are missing, and rare or unseen
+
 
 class Marginals:
     """Independent draws of whole rows from the facts' quantile grids and category frequencies."""
@@ -79,7 +81,33 @@ def _share(name: str, value: float) -> float:
     return value
 
 
-class Scarf(View):
+class TableView(View):
+    """What all views share: every other column mirrored, the columns between them, or both.
+
+    Numbers are mirrored about their mean, and known categories are exchanged, the most frequent for the rarest; a
+    missing cell stays one. It is the diagonal case of GOAD's affine maps (arXiv 2005.02359), of mixed columns. What was
+    mirrored shows in how columns go together.
+    """
+
+    transforms = 4
+
+    def __init__(self, facts: Facts):
+        n_num, sizes = len(schema.numeric(facts)), schema.sizes(facts)
+        odd = torch.arange(n_num + len(sizes)) % 2
+        self._odd, self._ends = (odd[:n_num], odd[n_num:]), torch.tensor(sizes, dtype=torch.int64) + KNOWN - 1
+
+    def transform(self, batch: Batch, which: Tensor) -> Batch:
+        numbers, codes = batch["numbers"], batch["codes"]
+        turn_number, turn_code = ((which[:, None] >> odd.to(which.device)) & 1 == 1 for odd in self._odd)
+        mirrored = self._ends.to(which.device) - codes
+        return {
+            **batch,
+            "numbers": torch.where(turn_number & ~batch["missing"], -numbers, numbers),
+            "codes": torch.where(turn_code & (codes >= KNOWN), mirrored, codes),
+        }
+
+
+class Scarf(TableView):
     """Replaces round(share × columns) cells of a row by draws from their marginals (SCARF, arXiv 2106.15147).
 
     The paper corrupts one of two views; here every global view is, so that views are alike. Local views are
@@ -88,6 +116,7 @@ class Scarf(View):
     """
 
     def __init__(self, facts: Facts, *, share: float = 0.6, local: float = 0.4):
+        super().__init__(facts)
         self._marginals, self._share = Marginals(facts), _share("share", share)
         self._subset = ColumnSubset(facts, keep=local, local=local)
 
@@ -101,13 +130,14 @@ class Scarf(View):
         return replace(batch, self._marginals.draw(draws, where.device), where)
 
 
-class SwapNoise(View):
+class SwapNoise(TableView):
     """Replaces each cell by a draw from its marginal with the probability (VIME's corruption, NeurIPS 2020).
 
     Local views keep half as many cells. Plain and whole views are the data.
     """
 
     def __init__(self, facts: Facts, *, probability: float = 0.3):
+        super().__init__(facts)
         self._marginals, self._probability = Marginals(facts), _share("probability", probability)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
@@ -118,13 +148,14 @@ class SwapNoise(View):
         return replace(batch, self._marginals.draw(draws, where.device), where)
 
 
-class ColumnSubset(View):
+class ColumnSubset(TableView):
     """Keeps round(keep × columns) cells of a row, at least one; the others are not there (SubTab, arXiv 2110.04361).
 
     Local views keep fewer. Plain and whole views are the data.
     """
 
     def __init__(self, facts: Facts, *, keep: float = 0.75, local: float = 0.4):
+        super().__init__(facts)
         self._columns, self._keep, self._local = len(facts["columns"]), _share("keep", keep), _share("local", local)
 
     def batch(self, batch: Batch, kind: Kind, draws: Draws) -> Batch:
@@ -134,11 +165,8 @@ class ColumnSubset(View):
         return {**batch, "kept": some(draws, self._columns, max(1, round(keep * self._columns)))}
 
 
-class Unchanged(View):
+class Unchanged(TableView):
     """The data as they are, for methods that hide instead."""
-
-    def __init__(self, facts: Facts):
-        del facts
 
 
 VIEWS: Mapping[str, Callable[..., View]] = {
