@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unlabeled.data.names import fields_of, label_values, parse_names
 from unlabeled.errors import UserError, nearest
 from unlabeled_eo import torchgeo
-from unlabeled_eo.sources import MANY, Scene
+from unlabeled_eo.listed import MANY, Scene
 
 PRODUCT = re.compile(r"S[12][A-D]_\w{6,}")  # Sentinel-1 and -2
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from unlabeled.errors import BrokenItem
 from unlabeled_eo import safe
+from unlabeled_eo.listed import Scene
 from unlabeled_eo.rasters import Grid, Header, Window, probe, read, seen
 from unlabeled_eo.scales import UNITS, Scale
-from unlabeled_eo.sources import Scene
 
 POLARISATIONS = ("VV", "VH", "HV", "HH")
 LEFT_OUT = ("alpha",)  # bands that are no measurement

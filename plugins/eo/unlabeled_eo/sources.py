@@ -5,43 +5,20 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unlabeled.errors import UserError
+from unlabeled_eo import torchgeo
+from unlabeled_eo.listed import File, Scene
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".npy", ".vrt", ".img")
 MANIFESTS = (".csv", ".tsv", ".parquet", ".geoparquet")
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "scene", "location")
 BAND = r"(?P<band>VV|VH|HV|HH|B\d{1,2}A?|B8A)"
 ONE_BAND = re.compile(rf"(?P<scene>.+?)[_.-]{BAND}(?:_\d+m)?", re.IGNORECASE)  # SCENE_VV, SCENE_B05_20m
-MANY = "|"  # between the labels of a scene that has several
 MEASURED = re.compile(r"(?P<mode>s1\w-\w+)-(?P<kind>grd|slc)\w*-(?P<band>vv|vh|hv|hh)-.*", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a scene; its band where its name says one, "" where it may hold several."""
-
-    path: str
-    band: str = ""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Files on one piece of ground, with what a manifest says of it."""
-
-    name: str
-    files: tuple[File, ...]
-    product: str = ""  # the SAFE folder that it is of
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        """The folder that it lies in: its own, where it has one for its bands."""
-        return Path(self.files[0].path).parent.name
 
 
 def find(source: str) -> list[Scene]:
@@ -50,8 +27,6 @@ def find(source: str) -> list[Scene]:
     Raises:
         UserError: there is nothing, or a manifest cannot be read.
     """
-    from unlabeled_eo import torchgeo
-
     if "," in source and not Path(source).exists():
         return [scene for part in source.split(",") if part.strip() for scene in find(part.strip())]
     if source.startswith(torchgeo.PREFIX):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unlabeled.errors import BrokenItem, UserError, choose, one_line
 from unlabeled.files import DOWNLOADS, downloads
-from unlabeled_eo.sources import MANY, File, Scene
+from unlabeled_eo.listed import MANY, File, Scene
 
 PREFIX = "torchgeo:"
 BANDS = ("bands", "all_bands", "all_band_names", "rgb_bands")  # what data sets call the names of theirs
