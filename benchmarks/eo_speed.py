@@ -4,7 +4,8 @@ Writes docs/results/eo_speed.json. torchgeo is measured where it is installed (`
 
     python benchmarks/eo_speed.py [--side 20000] [--windows 2000]
 
-The scene is made here: uint16, one band, 512 × 512 tiles, deflate. Both pipelines draw random windows of 256 pixels in
+The scene is made here: uint16, one band, 512 × 512 tiles, deflate; and once more not compressed (plain), as measured
+Sentinel-1 products are. Both pipelines draw random windows of 256 pixels in
 two worker processes, in batches of 32, as float32 tensors; ours also crops and hands on what is valid. Rounds take
 turns, so that other work on the machine falls on both.
 """
@@ -35,21 +36,22 @@ from unlabeled_eo.readers import EOReader
 from unlabeled_eo.speckle import speckled
 
 CHIP, BATCH, WORKERS, TILE = 256, 32, 2, 512
-PARTS = ("windows", "decoding", "memory", "speckle")
+PARTS = ("windows", "plain", "decoding", "memory", "speckle")
 torch.set_num_threads(1)
 
 
-def scene(path: Path, side: int) -> None:
+def scene(path: Path, side: int, compress: str = "deflate") -> None:
     """Speckle, tile by tile."""
     how: dict[str, Any] = {"driver": "GTiff", "width": side, "height": side, "count": 1, "dtype": "uint16"}
     how |= {
         "tiled": True,
         "blockxsize": TILE,
         "blockysize": TILE,
-        "compress": "deflate",
-        "zlevel": 1,
+        "compress": compress,
         "crs": "EPSG:32633",
     }
+    if compress == "deflate":
+        how["zlevel"] = 1
     place = rasterio.Affine(10.0, 0.0, 400_000.0, 0.0, -10.0, 5_000_000.0)
     tile = np.random.default_rng(0).gamma(4, 50, (TILE, side + TILE)).astype(np.uint16)
     with rasterio.open(path, "w", transform=place, **how) as file:
@@ -182,11 +184,14 @@ def main() -> None:
         found = json.loads(Path(flags.out).read_text())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.tif"
-        if wanted != ["speckle"]:
+        if "plain" in wanted:
+            scene(path, flags.side, "none")
+            found |= windows(path, flags, "windows, not compressed")
+        if wanted not in (["speckle"], ["plain"]):
             scene(path, flags.side)
             found["scene"] = f"{flags.side} × {flags.side} pixels, {path.stat().st_size / 2**20:.0f} MB"
         if "windows" in wanted:
-            found |= windows(path, flags)
+            found |= windows(path, flags, "windows")
         if "decoding" in wanted:
             found["decoding alone, processor ms a window"] = decoding(path, flags.windows)
         if "memory" in wanted:
@@ -197,7 +202,7 @@ def main() -> None:
     print(json.dumps(found, indent=1))
 
 
-def windows(path: Path, flags: argparse.Namespace) -> dict[str, Any]:
+def windows(path: Path, flags: argparse.Namespace, name: str) -> dict[str, Any]:
     """Windows a second of a scene, ours and torchgeo's in turn."""
     found: dict[str, Any] = {}
     kinds: dict[str, Callable[[Path, int, int], Epoch]] = {"ours": ours, "ours, within tiles": tiles}
@@ -212,7 +217,7 @@ def windows(path: Path, flags: argparse.Namespace) -> dict[str, Any]:
         for kind, make in kinds.items():
             rounds[kind].append(timed(make(path, flags.windows, number)))
             print(kind, rounds[kind][-1], flush=True)
-    found["windows"] = {
+    found[name] = {
         kind: {what: statistics.median(one[what] for one in many) for what in many[0]} for kind, many in rounds.items()
     }
     return found

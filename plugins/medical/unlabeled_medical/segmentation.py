@@ -51,7 +51,7 @@ class Budget:
         lr: at its peak, after a tenth of the steps; down to 0 along a cosine.
         weight_decay: of all weights.
         encoder_rate: a pre-trained encoder's rate as a share of the decoder's; from scratch it is the decoder's own.
-        width: channels of the decoder at the finest scale, a multiple of 8.
+        width: channels of the decoder at the finest scale, a multiple of 8; of encoders that have none of their own.
         precision: of forward passes: fp32, or bf16 autocast.
         mirror: axes, of d, h and w, along which tested volumes are mirrored too; the mean of all mirrorings' scores
             counts, as in nnU-Net. Those that crops are mirrored along in training are the sensible ones.
@@ -131,7 +131,8 @@ def segment(
         labels: segmentations by the same names.
         test: how many of the last volumes are tested on; 0: a fifth.
         shares: of the other volumes, those whose labels are used; another choice each seed, nested in larger ones.
-        modes: probe (frozen encoder, linear in its maps), finetune (a decoder, everything trained).
+        modes: probe (frozen encoder, linear in its maps), finetune (a decoder, the encoder's own where it has one;
+            everything trained).
         seeds: how many; of the choice of volumes, the heads, the crops and the untrained encoders.
         first_seed: the others follow it.
         view: options of the crops that are trained on, where they are not those of pre-training: what may be mirrored
