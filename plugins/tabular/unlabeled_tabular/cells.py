@@ -85,7 +85,7 @@ class CellEmbedding(nn.Module):
 
 
 def _never(column: schema.ColumnFacts) -> list[int]:
-    return [code for code, share in enumerate(column["frequencies"][:2]) if share == 0]
+    return [code for code, share in enumerate(column["frequencies"][: schema.KNOWN]) if share == 0]
 
 
 def _number_embedding(facts: Facts, width: int, kind: Numbers, sigma: float) -> nn.Module:

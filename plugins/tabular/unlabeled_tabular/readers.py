@@ -267,7 +267,7 @@ class TableReader(Reader):
             if one["missing"] > 0:
                 parts.append(np.isnan(numbers)[:, None].astype(np.float32))
         for place, size in enumerate(schema.sizes(self.facts)):
-            width = min(size, ONE_HOT + 2)
+            width = min(size, ONE_HOT + schema.KNOWN)
             codes = self._codes[:, place]
             parts.append(np.eye(width, dtype=np.float32)[np.where(codes < width, codes, 1)])
         return np.concatenate(parts, 1)

@@ -21,6 +21,7 @@ from unlabeled_tabular.columns import Codes, Column, Floats
 
 VERSION = 1
 GRID = 256
+KNOWN = 2  # the first code of a vocabulary
 CLIP = 10.0  # standardised numbers are clipped here; only heavy tails and unseen ranges get so far
 TAIL = 1e-3  # ranks are clipped here, so that normal scores stay within ±3.1
 ID_NAME = re.compile(r"(id|uuid|guid|index|row[ _-]?(id|number|index)?|unnamed: ?\d+|.+[ _-](id|uuid|guid))?", re.I)
@@ -41,7 +42,7 @@ def categorical(facts: Facts) -> list[ColumnFacts]:
 
 def sizes(facts: Facts) -> list[int]:
     """How many codes each categorical column has: missing, rare or unseen, and its vocabulary."""
-    return [len(column["vocabulary"]) + 2 for column in categorical(facts)]
+    return [len(column["vocabulary"]) + KNOWN for column in categorical(facts)]
 
 
 def fit(column: Column, numbers: str, max_categories: int, told: bool) -> tuple[dict[str, Any] | None, str]:
@@ -161,5 +162,5 @@ def encode(facts: ColumnFacts, column: Column) -> Codes:
 
     assert column.codes is not None
     known = pa.array(facts["vocabulary"], pa.large_string())
-    place = pc.index_in(column.words, known).fill_null(-1).to_numpy(zero_copy_only=False) + 2
+    place = pc.index_in(column.words, known).fill_null(-1).to_numpy(zero_copy_only=False) + KNOWN
     return np.append(place, 0).astype(np.int32)[column.codes]

@@ -13,8 +13,6 @@ from unlabeled.errors import UserError
 from unlabeled.randomness import Draws
 from unlabeled_tabular import schema
 
-KNOWN = 2  # the first code of a vocabulary; those before it are missing, and rare or unseen
-
 
 class Marginals:
     """Independent draws of whole rows from the facts' quantile grids and category frequencies."""
@@ -94,7 +92,7 @@ class TableView(View):
     def __init__(self, facts: Facts):
         n_num, sizes = len(schema.numeric(facts)), schema.sizes(facts)
         odd = torch.arange(n_num + len(sizes)) % 2
-        self._odd, self._ends = (odd[:n_num], odd[n_num:]), torch.tensor(sizes, dtype=torch.int64) + KNOWN - 1
+        self._odd, self._ends = (odd[:n_num], odd[n_num:]), torch.tensor(sizes, dtype=torch.int64) + schema.KNOWN - 1
 
     def transform(self, batch: Batch, which: Tensor) -> Batch:
         numbers, codes = batch["numbers"], batch["codes"]
@@ -103,7 +101,7 @@ class TableView(View):
         return {
             **batch,
             "numbers": torch.where(turn_number & ~batch["missing"], -numbers, numbers),
-            "codes": torch.where(turn_code & (codes >= KNOWN), mirrored, codes),
+            "codes": torch.where(turn_code & (codes >= schema.KNOWN), mirrored, codes),
         }
 
 
