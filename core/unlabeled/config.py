@@ -52,7 +52,8 @@ class Training:
         device: auto, cpu, cuda or cuda:N.
         log_every: steps between lines of metrics.jsonl.
         health_every: steps between looks at held-out embeddings; none: eight to twenty in a run, by what they cost.
-        health_samples: how many samples are held out for them; at most a tenth of the data.
+        health_samples: how many samples are held out for them; at most a tenth of the data; of fewer
+            than 80, samples that are trained on are looked at.
         watch: a label to watch by neighbours among labelled samples; weights never learn of it.
         watch_samples: how many labelled samples at most.
         checkpoint_every: steps between checkpoints; none: ten in a run.

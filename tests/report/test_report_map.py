@@ -88,20 +88,20 @@ def dots(path: Path) -> list[str]:
     return [dot.text for dot in opened(path).every("circle", "dot")]
 
 
-def test_the_map_shows_the_samples_held_out(run: Path, tmp_path: Path) -> None:
+def test_the_map_shows_the_samples_looked_at(run: Path, tmp_path: Path) -> None:
     from unlabeled.data.batches import held_out
 
     page = report([run], tmp_path / "page.html")
     source = Source.of(read(RunFolder(run), "run"))
     _, looked_at = held_out(source.reader, 256, 0)
-    assert len(looked_at) == 6
+    assert len(looked_at) == 60, "a tenth of so few would be no map"
     assert dots(page) == [source.reader.name(index) for index in looked_at.tolist()]
     opened_page = opened(page)
     assert "All names begin with table.csv:" in opened_page.text
     numbers = [text.text for text in opened_page.every("text", "number")]
-    assert numbers == ["1", "2", "3", "4", "5", "6"]
+    assert len(numbers) == 6
     beside = opened(report([run, made(tmp_path / "other")], tmp_path / "two.html"))
-    assert len(list(beside.every("circle", "dot"))) == 6
+    assert len(list(beside.every("circle", "dot"))) == 60
     assert not list(beside.every("text", "number")), "numbers mean nothing without the table of neighbours"
     assert "holds no encoder yet" in beside.text
     without = opened(report([run], tmp_path / "without.html", maps=False)).text
@@ -176,8 +176,8 @@ def test_umap_is_asked_for_by_name(run: Path, tmp_path: Path, monkeypatch: pytes
     assert [one.title for one in of_instances(x, both.names, "umap").layouts] == ["UMAP"]
     page = opened(report([run], tmp_path / "page.html", layout="both"))
     maps = list(page.every("svg", "samples"))
-    assert [len(list(one.every("circle", "dot"))) for one in maps] == [6, 6]
-    assert [len([dot for dot in one.every("circle", "dot") if "data-text" in dot]) for one in maps] == [6, 0]
+    assert [len(list(one.every("circle", "dot"))) for one in maps] == [60, 60]
+    assert [len([dot for dot in one.every("circle", "dot") if "data-text" in dot]) for one in maps] == [60, 0]
 
 
 def test_what_is_asked_of_the_map_needs_one(run: Path, tmp_path: Path) -> None:

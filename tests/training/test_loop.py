@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from conftest_training import metrics
 from unlabeled import plugins
 from unlabeled.config import config_from, method_data
 from unlabeled.contract import Encoder
+from unlabeled.data.batches import held_out
 from unlabeled.errors import UserError
 from unlabeled.methods import METHODS
 from unlabeled.saved import load
@@ -80,6 +81,33 @@ def test_alarm_tells_complete_from_dimensional_collapse() -> None:
         assert word in looks[2]
         assert looks[3] is None, "it speaks once"
     assert all(Alarm(first=measure(healthy)).look(measure(healthy), step) is None for step in range(9))
+
+
+def test_two_embeddings_are_no_collapse() -> None:
+    """They vary along one direction before training and after it, and an encoder may begin with little more."""
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.randn(2, 16, generator=generator)
+    alarm = Alarm()
+    assert all(alarm.look(measure(pair), step) is None for step in range(9))
+    few = {"std": 0.5, "rank": 1.6, "dead": 0.0}
+    alarm = Alarm(first=few)
+    assert [alarm.look({**few, "rank": rank}, 1) for rank in (1.3, 1.3, 1.1)] == [None] * 3
+    assert "too few directions (rank 1.1, 1.6 before" in str(alarm.look({**few, "rank": 1.1}, 2))
+
+
+@pytest.mark.parametrize(("samples", "looked_at"), [(2, 2), (24, 24), (79, 79), (80, 8), (1000, 100), (9000, 256)])
+def test_few_samples_are_looked_at_and_trained_on(samples: int, looked_at: int) -> None:
+    class Some:
+        together = False
+
+        def __len__(self) -> int:
+            return samples
+
+    trained, looked = held_out(cast("Any", Some()), 256, seed=0)
+    both = set(trained.tolist()) & set(looked.tolist())
+    assert len(looked) == looked_at
+    assert len(both) == (looked_at if samples < 80 else 0)
+    assert set(trained.tolist()) | set(looked.tolist()) == set(range(samples))
 
 
 def test_broken_samples_are_replaced_counted_and_written_down(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ __all__ = ["Broken"]
 Item = TypeVar("Item")
 
 SMALL, ALIGNED = 1 << 15, 16  # bytes
+ALL_TRAINED = 80  # samples from which on some are held out
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
 
@@ -332,13 +333,14 @@ def _same(step: Any) -> Any:
 
 
 def held_out(reader: Reader, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Sample numbers to train on, and a fixed few to look at for health: held out, at most a tenth, of 20 up.
+    """Sample numbers to train on, and a fixed few to look at for health: held out, at most a tenth, of 80 up.
 
-    Of samples that stand together none can be held out; those looked at are among those trained on.
+    Of samples that stand together none can be held out, and a tenth of fewer than 80 would say nothing: two embeddings
+    vary along one direction, whatever they are. Those looked at are among those trained on then.
     """
     samples = len(reader)
     shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
-    if reader.together or samples < 20:
+    if reader.together or samples < ALL_TRAINED:
         return torch.arange(samples), shuffled[:wanted].sort().values
     count = min(wanted, samples // 10)
     return shuffled[count:].sort().values, shuffled[:count].sort().values

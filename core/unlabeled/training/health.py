@@ -58,7 +58,8 @@ class Alarm:
     """Speaks when an embedding has collapsed for `patience` looks in a row, measured against the untrained encoder.
 
     Complete collapse: the spread of directions falls below a twentieth of what it was before training.
-    Dimensional collapse: fewer than 1.5 directions are left, or a twentieth of the untrained encoder's.
+    Dimensional collapse: fewer than 1.5 directions are left (of an encoder that had two or more; else three quarters of
+    what it had), or a twentieth of the untrained encoder's.
     Collapse of projections, which batch norm in a head can hide from the loss for long: the spread that a term
     reports falls below half of the best it had.
     """
@@ -111,7 +112,7 @@ class Alarm:
                 f"all samples get nearly the same embedding (spread {std}): the constant solves this objective; "
                 "add a stop-gradient, an EMA teacher or a term that repels"
             )
-        if health["rank"] < max(1.5, 0.05 * self.first["rank"]):
+        if health["rank"] < max(min(1.5, 0.75 * self.first["rank"]), 0.05 * self.first["rank"]):
             return (
                 f"embeddings vary along too few directions (rank {rank}): dimensions collapsed; "
                 "lower lr, raise batch_size or add a variance term"
