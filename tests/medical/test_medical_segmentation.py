@@ -19,7 +19,7 @@ from unlabeled.saved import load
 from unlabeled.training.pretrain import pretrain
 from unlabeled_medical.dense import Decoder, Voxelwise
 from unlabeled_medical.readers import VolumeReader
-from unlabeled_medical.segmentation import HEADS, Budget, _finite_mean, _Task, segment
+from unlabeled_medical.segmentation import HEADS, Budget, Score, _finite_mean, _Task, segment
 
 Write = Callable[..., Path]
 QUICK = Budget(steps=40, batch_size=2, lr=1e-2)
@@ -274,6 +274,9 @@ def test_what_was_not_found_has_no_distance() -> None:
     mean = _finite_mean(np.array([[1.0, np.inf, np.nan], [3.0, 4.0, np.inf]]))
     assert mean[:2].tolist() == [2.0, 4.0]
     assert np.isnan(mean[2])
+    seeds = (1.0, np.nan), (1.0, 2.0)
+    said = [Score("one", "probe", 3, "1", (0.0, 0.5), one).row()["surface distance (mm)"] for one in seeds]
+    assert said == ["not found in every seed", "1.500 ± 0.500"]
 
 
 def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,13 +91,14 @@ class Score:
 
     def row(self) -> dict[str, str]:
         """As a table shows it."""
+        far = f"{np.mean(self.distance):.3f} ± {np.std(self.distance):.3f}"
         return {
             "features": self.features,
             "mode": self.mode,
             "volumes": str(self.volumes),
             "structure": self.structure,
             "dice": f"{np.mean(self.dice):.4f} ± {np.std(self.dice):.4f}",
-            "surface distance (mm)": f"{np.mean(self.distance):.3f} ± {np.std(self.distance):.3f}",
+            "surface distance (mm)": far if np.isfinite(self.distance).all() else "not found in every seed",
             "missed": str(self.missed),
             "seeds": str(len(self.dice)),
         }
