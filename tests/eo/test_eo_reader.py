@@ -284,7 +284,10 @@ def test_a_scene_that_lacks_a_band_is_broken_or_partial(tif: Tif, noise: Array) 
     reader = EOReader(str(path.parent), bands="VV,VH", **SAID)
     with pytest.raises(Exception, match="it has no band VH but VV"):
         reader[1]
-    sample = EOReader(str(path.parent), bands="VV,VH", partial=True, **SAID)[1]
+    assert [row["scenes"] for row in reader.summary()] == ["1 of 2"] * 2
+    partial = EOReader(str(path.parent), bands="VV,VH", partial=True, **SAID)
+    assert [row["scenes"] for row in partial.summary()] == ["2"] * 2
+    sample = partial[1]
     assert sample["bands"].tolist() == [True, False]
     assert sample["valid"].all()
     assert not sample["image"][1].any()

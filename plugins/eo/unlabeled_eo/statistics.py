@@ -104,9 +104,9 @@ def pictures(batch: Batch, facts: Facts) -> list[Tensor]:
     return list(torch.where(there(batch)[:, 0], stretched, 0.0).cpu())
 
 
-def summary(facts: Facts, scenes: Sequence[Opened | str], sizes: NDArray[np.float64]) -> list[dict[str, str]]:
-    """A row for every channel; `sizes` [n, 3] are rows, columns and valid shares of chips."""
-    headers = [header for one in scenes if isinstance(one, Opened) for header in one.headers]
+def summary(facts: Facts, scenes: Sequence[Opened], every: int, sizes: NDArray[np.float64]) -> list[dict[str, str]]:
+    """A row for every channel; `scenes` are the usable ones, `sizes` [n, 3] rows, columns and valid shares of chips."""
+    headers = [header for one in scenes for header in one.headers]
     pixels = sorted({f"{header.pixel:g}" for header in headers if header.placed})
     crs = sorted({header.crs or "none" for header in headers})
     nodata = 1 - float(sizes[:, 2].mean()) if len(sizes) else 0.0
@@ -119,7 +119,7 @@ def summary(facts: Facts, scenes: Sequence[Opened | str], sizes: NDArray[np.floa
             "2 … 98 %": f"{facts['low'][at]:.4g} … {facts['high'][at]:.4g}",
             "pixel": _few(pixels) or "not said",
             "CRS": _few(crs),
-            "scenes": f"{len(scenes):,}",
+            "scenes": f"{len(scenes):,}" if len(scenes) == every else f"{len(scenes):,} of {every:,}",
             "chip sizes": chips,
             "no value": f"{nodata:.1%}",
         }
