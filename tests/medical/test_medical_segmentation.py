@@ -285,7 +285,10 @@ def test_command(run: str, balls: tuple[str, str], tmp_path: Path, capsys: pytes
     assert main(f"{line} {crops} --shots 50%,100% --json {tmp_path}/scores.json".split()) == 0
     text = capsys.readouterr().out
     assert "surface distance (mm)" in text
+    assert "note" not in text
     assert [row["volumes"] for row in json.loads((tmp_path / "scores.json").read_text())] == [2, 2, 2, 2, 4, 4, 4, 4]
+    assert main(line.split()) == 0
+    assert "note: crops with labels are mirrored and zoomed as in pre-training" in capsys.readouterr().out
     assert main(f"{line} --shots many".split()) == 2
     assert "shares of the labels" in capsys.readouterr().err
     assert main(f"{line} --view.scale 1".split()) == 2

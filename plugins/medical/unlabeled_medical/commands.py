@@ -54,6 +54,12 @@ def evaluate_segmentation(arguments: list[str]) -> None:
     parser.add_argument("--json", help="also write the scores to this file")
     parser.add_argument("--device", default="auto")
     flags = parser.parse_args(arguments)
+    view = {name: value for name in VIEW if (value := getattr(flags, f"view.{name}")) is not None}
+    if not view:  # by far the most that is to be gained, and seldom thought of
+        print(
+            "note: crops with labels are mirrored and zoomed as in pre-training; "
+            "where a side or a size tells structures apart, say --view.flips and --view.scale"
+        )
     scores = segment(
         flags.run.split(","),
         flags.images,
@@ -64,7 +70,7 @@ def evaluate_segmentation(arguments: list[str]) -> None:
         seeds=flags.seeds,
         first_seed=flags.first_seed,
         budget=Budget(**{option.name: getattr(flags, option.name) for option in fields(Budget)}),
-        view={name: value for name in VIEW if (value := getattr(flags, f"view.{name}")) is not None},
+        view=view,
         device=pick_device(flags.device),
         say=lambda line: print(line, flush=True),
     )
