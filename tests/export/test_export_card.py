@@ -54,7 +54,7 @@ def test_a_card_says_data_method_and_results(run: Path) -> None:
     assert front["library_name"] == "unlabeled"
     assert front["tags"] == ["unlabeled", "self-supervised-learning", "tabular", "simclr"]
     assert "# ft_transformer of domain tabular by simclr, on people.csv" in text
-    assert "| samples trained on | 58 |" in text
+    assert "| samples trained on | 64 |" in text
     assert "| steps | 2 |" in text
     assert "### probe of churned" in text
     assert "random fifth held out, seeds 0, 1; 40 rows to fit on and 10 to test on; data people.csv" in text

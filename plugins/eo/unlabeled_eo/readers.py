@@ -392,12 +392,7 @@ class EOReader(Reader):
 
     def summary(self) -> list[dict[str, str]]:
         """What `inspect` prints: a row a band."""
-        usable = [
-            one
-            for one, places in zip(self.scenes, self._places, strict=True)
-            if isinstance(one, Opened) and not isinstance(places, str)
-        ]
-        return statistics.summary(self.facts, usable, len(self.scenes), self.shares())
+        return statistics.summary(self.facts, self.scenes, self._places, self.shares())
 
     def shares(self) -> NDArray[np.float64]:
         """[n, 3] rows, columns and valid share of the chips that statistics look at."""

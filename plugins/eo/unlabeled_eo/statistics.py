@@ -104,9 +104,16 @@ def pictures(batch: Batch, facts: Facts) -> list[Tensor]:
     return list(torch.where(there(batch)[:, 0], stretched, 0.0).cpu())
 
 
-def summary(facts: Facts, scenes: Sequence[Opened], every: int, sizes: NDArray[np.float64]) -> list[dict[str, str]]:
-    """A row for every channel; `scenes` are the usable ones, `sizes` [n, 3] rows, columns and valid shares of chips."""
-    headers = [header for one in scenes for header in one.headers]
+def summary(
+    facts: Facts, scenes: Sequence[Opened | str], places: Sequence[object], sizes: NDArray[np.float64]
+) -> list[dict[str, str]]:
+    """A row for every channel; `places` say where scenes have the bands, or in words why they are of no use.
+
+    `sizes` [n, 3] are rows, columns and valid shares of chips.
+    """
+    known = zip(scenes, places, strict=True)
+    good = [one for one, place in known if isinstance(one, Opened) and not isinstance(place, str)]
+    headers = [header for one in good for header in one.headers]
     pixels = sorted({f"{header.pixel:g}" for header in headers if header.placed})
     crs = sorted({header.crs or "none" for header in headers})
     nodata = 1 - float(sizes[:, 2].mean()) if len(sizes) else 0.0
@@ -119,7 +126,7 @@ def summary(facts: Facts, scenes: Sequence[Opened], every: int, sizes: NDArray[n
             "2 … 98 %": f"{facts['low'][at]:.4g} … {facts['high'][at]:.4g}",
             "pixel": _few(pixels) or "not said",
             "CRS": _few(crs),
-            "scenes": f"{len(scenes):,}" if len(scenes) == every else f"{len(scenes):,} of {every:,}",
+            "scenes": f"{len(good):,}" + (f" of {len(scenes):,}" if len(good) < len(scenes) else ""),
             "chip sizes": chips,
             "no value": f"{nodata:.1%}",
         }
