@@ -28,7 +28,7 @@ __all__ = ["Broken"]
 Item = TypeVar("Item")
 
 SMALL, ALIGNED = 1 << 15, 16  # bytes
-ALL_TRAINED = 80  # samples from which on some are held out
+HOLDS_OUT = 80  # samples from which on some are held out
 TRIES = 64  # neighbours tried in place of a broken sample before the data are given up
 
 
@@ -340,7 +340,7 @@ def held_out(reader: Reader, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
     """
     samples = len(reader)
     shuffled = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
-    if reader.together or samples < ALL_TRAINED:
+    if reader.together or samples < HOLDS_OUT:
         return torch.arange(samples), shuffled[:wanted].sort().values
     count = min(wanted, samples // 10)
     return shuffled[count:].sort().values, shuffled[:count].sort().values
