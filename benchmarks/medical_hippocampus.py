@@ -165,10 +165,8 @@ def page(found: list[dict[str, Any]], flags: argparse.Namespace) -> str:
     machine = f"{os.cpu_count()} processors, {platform.machine()}, no GPU, torch {torch.__version__}"
     command = "unlabeled medical evaluate-segmentation"
     commands = "\n".join(f"{command} {one.on()} {one.options()}" for one in BUDGETS)
-    chosen = (
-        f"{command} runs/8-0 first-200/images first-200/labels --test 20 --seeds 1 --modes finetune "
-        f"--steps 600 --batch-size 2 --width 8 {WHOLE}"
-    )
+    trial = Budget("finetune", ("100%",), 600, 1, WHOLE)
+    chosen = f"{command} runs/8-0 first-200/images first-200/labels --test 20 --seeds 1 {trial.options()}"
     return f"""# Hippocampus, few labels
 
 Segmentation of Task04_Hippocampus (Medical Segmentation Decathlon): the last {TEST} of 260 volumes by name are the
